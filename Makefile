@@ -1,0 +1,19 @@
+# What a developer runs; CI runs the same. `make help` lists the targets.
+SHELL := /bin/bash
+
+.PHONY: help build demo test deps lint
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+
+build: ## all binaries and the simulated driver, in the one profile that tests and demo share
+	cargo build --workspace --locked
+
+lint: ## formatting and clippy, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+deps: ## what the tests need beside Rust: a Python venv with third-party NVML clients, Debian's chromium
+	deploy/test-deps.sh
+
+test: deps build lint ## everything
+	cargo test --workspace --locked

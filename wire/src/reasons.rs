@@ -1,0 +1,20 @@
+//! Bits of NVML's clocks-event reasons (nvml.h, `nvmlClocksEventReason*`), as the metric `clocks_event_reasons` carries them.
+
+/// Nothing runs, the clocks idle.
+pub const GPU_IDLE: u64 = 0x1;
+/// Application clocks or a clock lock set by an administrator.
+pub const APPLICATIONS_CLOCKS: u64 = 0x2;
+/// Software power cap: the board is at its power limit. Normal at full load.
+pub const SW_POWER_CAP: u64 = 0x4;
+/// Hardware slowdown: temperature or power brake, clocks halved or worse.
+pub const HW_SLOWDOWN: u64 = 0x8;
+/// Held to the clocks of its sync-boost group.
+pub const SYNC_BOOST: u64 = 0x10;
+/// Software thermal slowdown: GPU or memory above its maximum operating temperature.
+pub const SW_THERMAL: u64 = 0x20;
+/// Hardware thermal slowdown.
+pub const HW_THERMAL: u64 = 0x40;
+/// Hardware power brake, asserted from outside the board.
+pub const HW_POWER_BRAKE: u64 = 0x80;
+/// Clocks set for the display.
+pub const DISPLAY_CLOCKS: u64 = 0x100;
