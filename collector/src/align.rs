@@ -1,0 +1,1 @@
+//! ingest, replay ─▶ **align** ─▶ power, stragglers

@@ -1,0 +1,12 @@
+//! agent ═══▶ ingest ─▶ align ─┬▶ power, stragglers, faults ─▶ incidents ─▶ web, store
+//!            replay ─────────┘
+//!
+//! **The collector**: takes what the agents send (or a recording holds), and judges it. Everything from [`align`] to
+//! [`incidents`] is pure: a function of samples and their times of arrival, the same live and in a replay ([`judge`]).
+
+pub mod align;
+pub mod fleet;
+pub mod incidents;
+pub mod judge;
+pub mod power;
+pub mod stragglers;

@@ -1,0 +1,1 @@
+//! align ─▶ **stragglers** ─▶ incidents
