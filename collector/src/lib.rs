@@ -5,8 +5,12 @@
 //! [`incidents`] is pure: a function of samples and their times of arrival, the same live and in a replay ([`judge`]).
 
 pub mod align;
+pub mod cli;
+pub mod config;
 pub mod fleet;
 pub mod incidents;
 pub mod judge;
 pub mod power;
+pub mod replay;
 pub mod stragglers;
+pub mod topology;

@@ -1,0 +1,82 @@
+//! The commands. Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, 69 a needed service is not there.
+
+mod replay;
+mod table;
+
+use crate::config::{Config, ConfigError};
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use table::table;
+
+/// Judges a cluster of GPU nodes: which GPU slows the training step down, and how the sum of power swings.
+#[derive(Debug, Parser)]
+#[command(name = "gridstep-collector", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Replay(replay::Replay),
+    CheckConfig(CheckConfig),
+}
+
+/// Reads a configuration and names every fault in it, with its key.
+#[derive(Debug, clap::Args)]
+struct CheckConfig {
+    /// The configuration, TOML.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Why a command did not do what it should; each has its exit code.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Failed(#[from] anyhow::Error),
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Config(_) => 64,
+            Self::Failed(_) => 1,
+        }
+    }
+}
+
+/// Parses the arguments, runs the command, says what went wrong.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 64 } else { 0 });
+        }
+    };
+    match cli.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let code = failure.code();
+            eprintln!("error: {:#}", anyhow::Error::from(failure));
+            ExitCode::from(code)
+        }
+    }
+}
+
+impl Cli {
+    fn run(self) -> Result<(), Failure> {
+        match self.command {
+            Command::Replay(replay) => replay.run(),
+            Command::CheckConfig(check) => {
+                Config::read(&check.config)?;
+                println!("{}: ok", check.config.display());
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! **replay** (Parquet) ─▶ align
+//!
+//! Judges a recording as fast as it can be read: rows of all files in the order of their arrival, through the very
+//! judging that runs live. Files are read in chunks; a file that begins later is not opened before its time.
+
+mod chunk;
+mod files;
+mod merge;
+mod source;
+
+use crate::incidents::Incident;
+use crate::judge::{Judge, JudgeConfig};
+use crate::topology;
+use gridstep_wire::Micros;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// Why a recording cannot be judged.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplayError {
+    #[error("read recording {path}")]
+    Folder { path: PathBuf, source: std::io::Error },
+    #[error("recording {0} holds no gpu-*, power-*, node-* or late-* file")]
+    NoFiles(PathBuf),
+    #[error("recording {0} holds no rows")]
+    NoRows(PathBuf),
+    #[error("open {path}")]
+    Open { path: PathBuf, source: std::io::Error },
+    #[error("read {path}")]
+    Parquet { path: PathBuf, source: parquet::errors::ParquetError },
+    #[error("read {path}")]
+    Rows { path: PathBuf, source: arrow_schema::ArrowError },
+    #[error("{path}: column {column} is missing")]
+    Missing { path: PathBuf, column: &'static str },
+    #[error("{path}: column {column} is of type {found}, not {expected}")]
+    Type { path: PathBuf, column: String, found: String, expected: &'static str },
+    #[error("{path}: row {row} has no {column}")]
+    Null { path: PathBuf, column: &'static str, row: u64 },
+    #[error(transparent)]
+    Topology(#[from] topology::TopologyError),
+}
+
+/// How far a replay is.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    pub rows: u64,
+    pub rows_total: u64,
+    /// Time of arrival of the row that comes next.
+    pub at: Micros,
+}
+
+/// What a replay gives.
+#[derive(Debug)]
+pub struct Replayed {
+    /// The last revision of each, in the order of their opening.
+    pub incidents: Vec<Incident>,
+    pub rows: u64,
+    pub late_samples: u64,
+    /// Time of arrival of the first and last row.
+    pub span: (Micros, Micros),
+}
+
+/// Judges the recording in the folder. `progress` is called every few thousand rows.
+pub fn replay(folder: &Path, config: JudgeConfig, progress: impl FnMut(Progress)) -> Result<Replayed, ReplayError> {
+    let recording = files::find(folder)?;
+    let places = recording.topology.as_deref().map(topology::read).transpose()?.unwrap_or_default();
+    let mut judge = Judge::new(config, &places);
+    let mut last = LastRevisions::default();
+    let fed = merge::feed(recording, &mut judge, &mut last, progress)?;
+    let span = fed.span.ok_or_else(|| ReplayError::NoRows(folder.into()))?;
+    judge.finish();
+    last.take(&mut judge);
+    Ok(Replayed { incidents: last.incidents, rows: fed.rows, late_samples: judge.late_samples(), span })
+}
+
+/// The last revision of each incident, in the order of their first.
+#[derive(Debug, Default)]
+struct LastRevisions {
+    incidents: Vec<Incident>,
+    by_id: HashMap<String, usize>,
+}
+
+impl LastRevisions {
+    fn take(&mut self, judge: &mut Judge) {
+        for incident in judge.take_revisions() {
+            match self.by_id.get(&incident.id) {
+                Some(&index) => self.incidents[index] = incident,
+                None => {
+                    self.by_id.insert(incident.id.clone(), self.incidents.len());
+                    self.incidents.push(incident);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Some rows of a file, its columns converted to what the judging takes.
+
+use super::ReplayError;
+use super::files::Kind;
+use crate::fleet::{GpuMetric, NodeMetric};
+use arrow_array::types::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use arrow_array::{Array, ArrayRef, DictionaryArray, PrimitiveArray, RecordBatch, StringArray};
+use arrow_schema::DataType;
+use std::path::Path;
+
+pub(super) type Numbers = PrimitiveArray<Float64Type>;
+type Stamps = PrimitiveArray<TimestampMicrosecondType>;
+
+/// A column of names: few different ones, many rows.
+pub(super) struct Names {
+    keys: PrimitiveArray<Int32Type>,
+    values: StringArray,
+}
+
+impl Names {
+    /// Which of the different names the row has.
+    pub(super) fn key(&self, row: usize) -> Option<usize> {
+        // A key may also point to a null.
+        let key = self.keys.is_valid(row).then(|| self.keys.value(row) as usize)?;
+        self.values.is_valid(key).then_some(key)
+    }
+
+    pub(super) fn name(&self, key: usize) -> &str {
+        self.values.value(key)
+    }
+
+    /// How many different ones.
+    pub(super) fn distinct(&self) -> usize {
+        self.values.len()
+    }
+}
+
+/// Rows of one file. Columns that the file has not are None or not listed.
+pub(super) struct Chunk {
+    /// Place of the first row in the file.
+    pub(super) first_row: u64,
+    pub(super) rows: usize,
+    pub(super) ts: Stamps,
+    pub(super) arrived_at: Option<Stamps>,
+    pub(super) node: Names,
+    pub(super) gpu: Option<PrimitiveArray<Int64Type>>,
+    pub(super) power: Option<Numbers>,
+    pub(super) gpu_metrics: Vec<(GpuMetric, Numbers)>,
+    pub(super) node_metrics: Vec<(NodeMetric, Numbers)>,
+    pub(super) job: Option<Names>,
+    pub(super) uuid: Option<Names>,
+    pub(super) model: Option<Names>,
+    pub(super) kind: Option<Names>,
+    pub(super) code: Option<PrimitiveArray<Int64Type>>,
+}
+
+/// Whether the column is read from files of the kind.
+pub(super) fn wanted(kind: Kind, column: &str) -> bool {
+    let gpu = matches!(kind, Kind::Gpu | Kind::Late);
+    let node = matches!(kind, Kind::Node | Kind::Late);
+    match column {
+        "ts" | "arrived_at" | "node" => true,
+        "gpu" => kind != Kind::Node,
+        "power_watts" => kind != Kind::Event,
+        "job" => gpu || node,
+        "uuid" | "model" => gpu,
+        "kind" | "code" => matches!(kind, Kind::Event | Kind::Late),
+        _ => gpu && GpuMetric::from_name(column).is_some() || node && NodeMetric::from_name(column).is_some(),
+    }
+}
+
+impl Chunk {
+    pub(super) fn new(batch: &RecordBatch, path: &Path, first_row: u64) -> Result<Self, ReplayError> {
+        let columns = Columns { batch, path };
+        let chunk = Self {
+            first_row,
+            rows: batch.num_rows(),
+            ts: columns.stamps("ts")?.ok_or_else(|| columns.missing("ts"))?,
+            arrived_at: columns.stamps("arrived_at")?,
+            node: columns.names("node")?.ok_or_else(|| columns.missing("node"))?,
+            gpu: columns.integers("gpu")?,
+            power: columns.numbers("power_watts")?,
+            gpu_metrics: columns.metrics(GpuMetric::ALL, GpuMetric::name)?,
+            node_metrics: columns.metrics(NodeMetric::ALL, NodeMetric::name)?,
+            job: columns.names("job")?,
+            uuid: columns.names("uuid")?,
+            model: columns.names("model")?,
+            kind: columns.names("kind")?,
+            code: columns.integers("code")?,
+        };
+        chunk.check_keys(path)?;
+        Ok(chunk)
+    }
+
+    fn check_keys(&self, path: &Path) -> Result<(), ReplayError> {
+        let null = |column, row: usize| ReplayError::Null { path: path.into(), column, row: self.first_row + row as u64 };
+        for row in 0..self.rows {
+            if self.ts.is_null(row) {
+                return Err(null("ts", row));
+            }
+            if self.node.key(row).is_none() {
+                return Err(null("node", row));
+            }
+        }
+        Ok(())
+    }
+
+    /// Microseconds since the epoch.
+    pub(super) fn arrival(&self, row: usize) -> i64 {
+        match &self.arrived_at {
+            Some(stamps) if stamps.is_valid(row) => stamps.value(row),
+            _ => self.ts.value(row),
+        }
+    }
+
+    /// Whether the row holds more than its keys and its power. One that does not says nothing about the job either.
+    pub(super) fn says_more_than_power(&self, row: usize) -> bool {
+        self.power.is_none() || self.gpu_metrics.is_empty() || self.gpu_metrics.iter().any(|(_, column)| column.is_valid(row))
+    }
+}
+
+/// The columns of a batch, by name.
+struct Columns<'a> {
+    batch: &'a RecordBatch,
+    path: &'a Path,
+}
+
+impl Columns<'_> {
+    fn missing(&self, column: &'static str) -> ReplayError {
+        ReplayError::Missing { path: self.path.into(), column }
+    }
+
+    fn mistyped(&self, column: &str, found: &DataType, expected: &'static str) -> ReplayError {
+        ReplayError::Type { path: self.path.into(), column: column.into(), found: found.to_string(), expected }
+    }
+
+    fn cast(&self, column: &ArrayRef, to: &DataType) -> Result<ArrayRef, ReplayError> {
+        arrow_cast::cast(column, to).map_err(|source| ReplayError::Rows { path: self.path.into(), source })
+    }
+
+    fn stamps(&self, name: &str) -> Result<Option<Stamps>, ReplayError> {
+        let Some(column) = self.batch.column_by_name(name) else { return Ok(None) };
+        let DataType::Timestamp(_, zone) = column.data_type() else {
+            return Err(self.mistyped(name, column.data_type(), "a timestamp"));
+        };
+        let micros = DataType::Timestamp(arrow_schema::TimeUnit::Microsecond, zone.clone());
+        let cast = self.cast(column, &micros)?;
+        Ok(cast.as_any().downcast_ref::<Stamps>().cloned())
+    }
+
+    fn numbers(&self, name: &str) -> Result<Option<Numbers>, ReplayError> {
+        let Some(column) = self.batch.column_by_name(name) else { return Ok(None) };
+        let found = column.data_type();
+        if !found.is_numeric() && !matches!(found, DataType::Boolean | DataType::Null) {
+            return Err(self.mistyped(name, found, "a number"));
+        }
+        let cast = self.cast(column, &DataType::Float64)?;
+        Ok(cast.as_any().downcast_ref::<Numbers>().cloned())
+    }
+
+    fn integers(&self, name: &str) -> Result<Option<PrimitiveArray<Int64Type>>, ReplayError> {
+        let Some(column) = self.batch.column_by_name(name) else { return Ok(None) };
+        if !column.data_type().is_integer() && *column.data_type() != DataType::Null {
+            return Err(self.mistyped(name, column.data_type(), "an integer"));
+        }
+        let cast = self.cast(column, &DataType::Int64)?;
+        Ok(cast.as_any().downcast_ref::<PrimitiveArray<Int64Type>>().cloned())
+    }
+
+    fn names(&self, name: &str) -> Result<Option<Names>, ReplayError> {
+        let Some(column) = self.batch.column_by_name(name) else { return Ok(None) };
+        let plain = match column.data_type() {
+            DataType::Dictionary(_, values) => values,
+            other => other,
+        };
+        if !matches!(plain, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null) {
+            return Err(self.mistyped(name, column.data_type(), "a string"));
+        }
+        let coded = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+        let column = match column.data_type() == &coded {
+            true => column.clone(),
+            false => self.cast(&self.cast(column, &DataType::Utf8)?, &coded)?,
+        };
+        let Some(coded) = column.as_any().downcast_ref::<DictionaryArray<Int32Type>>() else { return Ok(None) };
+        let values = coded.values().as_any().downcast_ref::<StringArray>().cloned();
+        Ok(values.map(|values| Names { keys: coded.keys().clone(), values }))
+    }
+
+    fn metrics<M: Copy>(&self, all: &[M], name: fn(M) -> &'static str) -> Result<Vec<(M, Numbers)>, ReplayError> {
+        let mut found = Vec::new();
+        for &metric in all {
+            if let Some(column) = self.numbers(name(metric))?
+                && column.null_count() < column.len()
+            {
+                found.push((metric, column));
+            }
+        }
+        Ok(found)
+    }
+}
