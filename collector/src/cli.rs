@@ -1,6 +1,8 @@
 //! The commands. Exit codes: 0 done, 1 failed, 64 wrong usage or configuration, 69 a needed service is not there.
 
+mod incidents;
 mod replay;
+mod run;
 mod table;
 
 use crate::config::{Config, ConfigError};
@@ -19,7 +21,9 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Run),
     Replay(replay::Replay),
+    Incidents(incidents::Incidents),
     CheckConfig(CheckConfig),
 }
 
@@ -38,12 +42,17 @@ enum Failure {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Failed(#[from] anyhow::Error),
+    #[error("{0:#}")]
+    Usage(anyhow::Error),
+    #[error("{0:#}")]
+    Unavailable(anyhow::Error),
 }
 
 impl Failure {
     fn code(&self) -> u8 {
         match self {
-            Self::Config(_) => 64,
+            Self::Config(_) | Self::Usage(_) => 64,
+            Self::Unavailable(_) => 69,
             Self::Failed(_) => 1,
         }
     }
@@ -71,7 +80,9 @@ pub fn main() -> ExitCode {
 impl Cli {
     fn run(self) -> Result<(), Failure> {
         match self.command {
+            Command::Run(run) => run.run(),
             Command::Replay(replay) => replay.run(),
+            Command::Incidents(incidents) => incidents.run(),
             Command::CheckConfig(check) => {
                 Config::read(&check.config)?;
                 println!("{}: ok", check.config.display());

@@ -121,7 +121,7 @@ impl Config {
         let mut faults = Faults::default();
         let config = Self { edge: faults.section(edge), judge: faults.section(judge) };
         config.edge.check(&mut faults);
-        faults.check_limits(&config.judge.power.limits);
+        faults.extend(config.judge.power.limits.faults());
         match faults.into_list() {
             list if list.is_empty() => Ok(config),
             faults => Err(ConfigError::Faults { path: path.into(), faults }),
@@ -187,7 +187,7 @@ mod tests {
             "grpc.port:",
             "http.listen:",
             "power.limits.contracted_watts:",
-            "power.limits.step_1s_watts:",
+            "power.limits.step_1s_watts = -3:",
             "power.limits.step_2s_watts:",
             "state_dirr:",
         ];

@@ -1,6 +1,5 @@
 //! Every fault of a configuration, not only the first.
 
-use crate::power::Limits;
 use serde::de::DeserializeOwned;
 use serde_path_to_error::{Path, Segment};
 use toml::{Table, Value};
@@ -33,15 +32,9 @@ impl Faults {
         }
     }
 
-    pub(super) fn check_limits(&mut self, limits: &Limits) {
-        let Ok(Value::Table(limits)) = Value::try_from(limits) else { return };
-        for (key, value) in limits {
-            if let Some(watts) = value.as_float()
-                && !(watts.is_finite() && watts > 0.0)
-            {
-                self.add(&format!("power.limits.{key}"), format!("{watts} is not a positive number"));
-            }
-        }
+    /// Faults that name their keys themselves.
+    pub(super) fn extend(&mut self, faults: Vec<String>) {
+        self.0.extend(faults);
     }
 }
 

@@ -5,6 +5,7 @@ use super::files::{Kind, Recording};
 use super::source::Source;
 use super::{LastRevisions, Progress, ReplayError};
 use crate::fleet::{GpuSlot, JobSlot, NodeSlot};
+use crate::jobs::KnownJobs;
 use crate::judge::Judge;
 use arrow_array::Array;
 use gridstep_wire::Micros;
@@ -65,19 +66,9 @@ pub(super) fn feed(
 /// What rows of all files have said so far.
 #[derive(Debug, Default)]
 struct Known {
-    /// By GPU slot; None: nothing said yet.
-    gpu_jobs: Vec<Option<Option<JobSlot>>>,
-    node_jobs: Vec<Option<Option<JobSlot>>>,
+    jobs: KnownJobs,
+    /// By GPU slot: whether its UUID and model are known.
     identified: Vec<bool>,
-}
-
-/// Sets the place to the value; whether that is news.
-fn news<T: Copy + PartialEq>(places: &mut Vec<Option<T>>, index: u32, value: T) -> bool {
-    let index = index as usize;
-    if places.len() <= index {
-        places.resize(index + 1, None);
-    }
-    places[index].replace(value) != Some(value)
 }
 
 /// The names of one file's current chunk as slots, looked up when a row first has them.
@@ -128,9 +119,8 @@ impl Feed {
         identify(chunk, row, gpu, judge, known);
         if let Some(jobs) = &chunk.job
             && let Some(job) = self.job(jobs, row, chunk, judge)
-            && news(&mut known.gpu_jobs, gpu.0, job)
         {
-            judge.put_gpu_job(gpu, ts, job);
+            known.jobs.gpu(judge, gpu, ts, job);
         }
         if let Some(power) = &chunk.power
             && power.is_valid(row)
@@ -147,9 +137,8 @@ impl Feed {
     fn put_node(&mut self, chunk: &Chunk, row: usize, node: NodeSlot, ts: Micros, judge: &mut Judge, known: &mut Known) {
         if let Some(jobs) = &chunk.job
             && let Some(job) = self.job(jobs, row, chunk, judge)
-            && news(&mut known.node_jobs, node.0, job)
         {
-            judge.put_node_job(node, ts, job);
+            known.jobs.node(judge, node, ts, job);
         }
         if let Some(power) = &chunk.power
             && power.is_valid(row)

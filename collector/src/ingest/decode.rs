@@ -1,0 +1,219 @@
+//! Batches as they come, and as the judging takes them.
+
+use super::Malformed;
+use super::declared::{Declared, Metric};
+use crate::fleet::{GpuMetric, NodeMetric};
+use gridstep_wire::{Micros, block, pb};
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// A batch of more rows is refused.
+const MAX_ROWS: usize = 65_536;
+/// How far a stamp may lie before and after the arrival, microseconds. Rows beyond are dropped and counted: a node with a
+/// wrong clock, or an agent with an old backlog, would otherwise never get past them.
+const OLDEST_US: i64 = 24 * 3600 * 1_000_000;
+const NEWEST_US: i64 = 60 * 1_000_000;
+const MAX_KIND_BYTES: usize = 64;
+
+/// What a column means for rows of GPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum GpuTarget {
+    Power,
+    Job,
+    Metric(GpuMetric),
+}
+
+/// What a column means for rows of the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NodeTarget {
+    Power,
+    Job,
+    Metric(NodeMetric),
+}
+
+/// A batch, checked, in base units.
+#[derive(Debug, Default)]
+pub(crate) struct Decoded {
+    pub(crate) sequence: u64,
+    pub(crate) tables: Vec<Table>,
+    pub(crate) events: Vec<Event>,
+    /// Values in it, those of metrics that the judging does not know included.
+    pub(crate) samples: u64,
+    /// Values of metrics that the judging does not know.
+    pub(crate) unknown: u64,
+    /// Rows and events whose stamps are too far from their arrival.
+    pub(crate) misdated: u64,
+}
+
+/// Rows of a block, by column.
+#[derive(Debug)]
+pub(crate) struct Table {
+    /// GPU (None: the node) and stamp of each row; None: the row is misdated.
+    pub(crate) rows: Vec<Option<(Option<u8>, Micros)>>,
+    pub(crate) columns: Vec<Column>,
+    /// The job of each row that says one, Some(None) for idle.
+    pub(crate) jobs: Option<Vec<Option<Option<Arc<str>>>>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Column {
+    pub(crate) gpu: Option<GpuTarget>,
+    pub(crate) node: Option<NodeTarget>,
+    /// In base units.
+    pub(crate) values: Vec<Option<f64>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Event {
+    pub(crate) gpu: Option<u8>,
+    pub(crate) at: Micros,
+    pub(crate) kind: String,
+    pub(crate) code: i64,
+}
+
+/// Checks and decodes a batch that arrives now.
+pub(super) fn decode(batch: &pb::Batch, declared: &Declared, now: Micros) -> Result<Decoded, Malformed> {
+    let sequence = batch.sequence;
+    let malformed = |fault| Malformed::Batch { sequence, fault };
+    if sequence == 0 {
+        return Err(malformed("its sequence is 0".into()));
+    }
+    let rows: usize = batch.blocks.iter().map(|block| block.dt_us.len()).sum();
+    if rows > MAX_ROWS {
+        return Err(malformed(format!("{rows} rows are more than {MAX_ROWS}")));
+    }
+    let mut decoded = Decoded { sequence, ..Decoded::default() };
+    for (index, block) in batch.blocks.iter().enumerate() {
+        let table = decoded.table(block, batch.base_us, declared, now);
+        let table = table.map_err(|fault| malformed(format!("block {index}: {fault}")))?;
+        decoded.tables.push(table);
+    }
+    for event in &batch.events {
+        decoded.event(event, batch.base_us, declared, now).map_err(malformed)?;
+    }
+    Ok(decoded)
+}
+
+impl Decoded {
+    fn table(&mut self, block: &pb::Block, base_us: i64, declared: &Declared, now: Micros) -> Result<Table, String> {
+        block::validate(block).map_err(|fault| fault.to_string())?;
+        let mut table = Table { rows: Vec::with_capacity(block.dt_us.len()), columns: Vec::new(), jobs: None };
+        for (entity, stamp) in block::rows(block, base_us) {
+            let gpu = declared.gpu_of(entity).ok_or_else(|| format!("entity {entity} is not declared"))?;
+            let dated = is_dated(stamp, now);
+            self.misdated += u64::from(!dated);
+            table.rows.push(dated.then_some((gpu, Micros(stamp))));
+        }
+        let mut seen = HashSet::new();
+        for column in &block.columns {
+            let id = column.metric;
+            let metric = declared.metric_of(id).ok_or_else(|| format!("metric {id} is not declared"))?;
+            if !seen.insert(id) {
+                return Err(format!("metric {id} has two columns"));
+            }
+            self.column(column, metric, declared, &mut table)?;
+        }
+        Ok(table)
+    }
+
+    fn column(&mut self, column: &pb::Column, metric: &Metric, declared: &Declared, table: &mut Table) -> Result<(), String> {
+        let values = block::values(column, table.rows.len()).zip(&table.rows);
+        let kept: Vec<Option<i64>> = values.map(|(value, row)| value.filter(|_| row.is_some())).collect();
+        let count = kept.iter().flatten().count() as u64;
+        self.samples += count;
+        if metric.gpu.is_none() && metric.node.is_none() {
+            self.unknown += count;
+            return Ok(());
+        }
+        if metric.gpu == Some(GpuTarget::Job) {
+            let job = |id: i64| declared.job_of(id).ok_or_else(|| format!("job {id} is not declared"));
+            let jobs = kept.into_iter().map(|id| id.map(job).transpose()).collect::<Result<_, _>>()?;
+            table.jobs = Some(jobs);
+            return Ok(());
+        }
+        let values = kept.into_iter().map(|value| value.map(|value| metric.scale(value))).collect();
+        table.columns.push(Column { gpu: metric.gpu, node: metric.node, values });
+        Ok(())
+    }
+
+    fn event(&mut self, event: &pb::Event, base_us: i64, declared: &Declared, now: Micros) -> Result<(), String> {
+        let entity = event.entity;
+        let gpu = declared.gpu_of(entity).ok_or_else(|| format!("entity {entity} of an event is not declared"))?;
+        if event.kind.is_empty() || event.kind.len() > MAX_KIND_BYTES {
+            return Err(format!("an event's kind has {} bytes", event.kind.len()));
+        }
+        let at = base_us.wrapping_add(event.dt_us);
+        if !is_dated(at, now) {
+            self.misdated += 1;
+            return Ok(());
+        }
+        self.events.push(Event { gpu, at: Micros(at), kind: event.kind.clone(), code: event.code });
+        Ok(())
+    }
+}
+
+fn is_dated(stamp_us: i64, now: Micros) -> bool {
+    let ahead = stamp_us.saturating_sub(now.0);
+    (-OLDEST_US..=NEWEST_US).contains(&ahead)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gridstep_wire::block::BlockBuilder;
+
+    const NOW: Micros = Micros(1_760_000_000_000_000);
+
+    fn declared() -> Declared {
+        let metric = |id, name: &str, exponent| pb::Metric { id, name: name.into(), exponent, ..Default::default() };
+        let gpu = pb::Gpu { index: 3, ..Default::default() };
+        let mut declared = Declared::default();
+        let declare = pb::Declare {
+            metrics: vec![metric(1, "power_watts", -3), metric(2, "fan", 0), metric(3, "job", 0)],
+            entities: vec![pb::Entity { id: 4, what: Some(pb::entity::What::Gpu(gpu)) }],
+            jobs: vec![pb::Job { id: 7, name: "llama".into() }],
+        };
+        declared.declare(declare).unwrap();
+        declared
+    }
+
+    fn batch(rows: &[(u32, i64, [Option<i64>; 3])]) -> pb::Batch {
+        let mut builder = BlockBuilder::new(NOW.0, &[1, 2, 3], 0);
+        for (entity, stamp, values) in rows {
+            builder.push(*entity, *stamp, *values);
+        }
+        pb::Batch { sequence: 1, base_us: NOW.0, blocks: vec![builder.finish()], ..Default::default() }
+    }
+
+    #[test]
+    fn values_come_in_base_units_and_unknown_metrics_are_counted() {
+        let batch = batch(&[(4, NOW.0, [Some(650_500), Some(3), Some(7)]), (0, NOW.0, [None, None, Some(0)])]);
+        let decoded = decode(&batch, &declared(), NOW).unwrap();
+        let table = &decoded.tables[0];
+        assert_eq!(table.rows, [Some((Some(3), NOW)), Some((None, NOW))]);
+        assert_eq!(table.columns[0].values, [Some(650.5), None]);
+        assert_eq!(table.jobs.as_ref().unwrap(), &[Some(Some("llama".into())), Some(None)]);
+        assert_eq!((decoded.samples, decoded.unknown), (4, 1));
+    }
+
+    #[test]
+    fn rows_far_from_their_arrival_are_dropped_and_counted() {
+        let batch = batch(&[(4, NOW.0 + 61_000_000, [Some(1), None, None]), (4, NOW.0, [Some(1), None, None])]);
+        let decoded = decode(&batch, &declared(), NOW).unwrap();
+        assert_eq!((decoded.samples, decoded.misdated), (1, 1));
+    }
+
+    #[test]
+    fn what_is_not_declared_is_refused() {
+        let error = decode(&batch(&[(9, NOW.0, [Some(1), None, None])]), &declared(), NOW).unwrap_err();
+        assert_eq!(error.to_string(), "batch 1: block 0: entity 9 is not declared");
+        let error = decode(&batch(&[(4, NOW.0, [None, None, Some(8)])]), &declared(), NOW).unwrap_err();
+        assert_eq!(error.to_string(), "batch 1: block 0: job 8 is not declared");
+    }
+
+    #[test]
+    fn a_batch_of_too_many_rows_is_refused() {
+        let rows = vec![(4, NOW.0, [Some(1), None, None]); MAX_ROWS + 1];
+        assert!(decode(&batch(&rows), &declared(), NOW).unwrap_err().to_string().contains("65537 rows"));
+    }
+}

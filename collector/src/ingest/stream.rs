@@ -1,0 +1,165 @@
+//! One agent's stream.
+
+use super::declared::Declared;
+use super::decode::decode;
+use super::{Ingest, MAX_MESSAGE_BYTES, Malformed};
+use crate::live::{Acked, Joined, Message};
+use gridstep_wire::pb::{AgentMessage, CollectorMessage, Hello, Welcome, agent_message, collector_message};
+use gridstep_wire::{Micros, pb};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tonic::{Status, Streaming};
+use tracing::{debug, info, warn};
+
+type Outbound = mpsc::Sender<Result<CollectorMessage, Status>>;
+
+/// A stream that has not said who it is by then is ended.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(1);
+const MAX_NODE_BYTES: usize = 253;
+const MAX_TEXT_BYTES: usize = 256;
+
+/// Serves the stream to its end.
+pub(super) async fn serve(ingest: Ingest, inbound: Streaming<AgentMessage>, outbound: Outbound) {
+    ingest.metrics.streams.inc();
+    let status = match open(&ingest, inbound, &outbound).await {
+        Ok(mut stream) => {
+            let status = stream.run(&ingest, &outbound).await;
+            let left = Message::Leave { node: stream.node.clone(), stream: stream.id };
+            // Fails when the collector stops: then all have left.
+            let _ = ingest.live.send(left).await;
+            info!(node = stream.node, reason = status.as_ref().map_or("closed", Status::message), "agent left");
+            status
+        }
+        Err(status) => {
+            debug!(reason = status.message(), "stream refused");
+            Some(status)
+        }
+    };
+    if let Some(status) = status {
+        // The agent may have gone, or not read what waits for it.
+        let _ = outbound.send_timeout(Err(status), LAST_WORD_TIMEOUT).await;
+    }
+    ingest.metrics.streams.dec();
+}
+
+struct Stream {
+    node: String,
+    /// Names the stream among those of the node.
+    id: u64,
+    inbound: Streaming<AgentMessage>,
+    acks: watch::Receiver<Acked>,
+    declared: Declared,
+}
+
+/// Hello and Welcome.
+async fn open(ingest: &Ingest, mut inbound: Streaming<AgentMessage>, outbound: &Outbound) -> Result<Stream, Status> {
+    let first = tokio::time::timeout(HELLO_TIMEOUT, inbound.message()).await;
+    let first = first.map_err(|_| Status::deadline_exceeded("no hello within 10 s"))??;
+    let Some(agent_message::Kind::Hello(hello)) = first.and_then(|message| message.kind) else {
+        return Err(refuse(ingest, &Malformed::NoHello));
+    };
+    check(&hello).map_err(|malformed| refuse(ingest, &malformed))?;
+    let (reply, answer) = oneshot::channel();
+    let join = Message::Join { node: hello.node.clone(), spool: hello.spool, oldest: hello.oldest_sequence, reply };
+    ingest.live.send(join).await.map_err(|_| stopping())?;
+    let joined = answer.await.map_err(|_| stopping())?;
+    let Joined { stream, durable, acks } = joined.map_err(|full| Status::resource_exhausted(full.to_string()))?;
+    let welcome = Welcome {
+        collector_version: env!("CARGO_PKG_VERSION").into(),
+        instance: ingest.instance,
+        durable,
+        max_message_bytes: MAX_MESSAGE_BYTES,
+    };
+    send(outbound, collector_message::Kind::Welcome(welcome)).await?;
+    info!(node = hello.node, agent = hello.agent_version, driver = hello.driver_version, "agent joined");
+    Ok(Stream { node: hello.node, id: stream, inbound, acks, declared: Declared::default() })
+}
+
+impl Stream {
+    /// To the end of the stream; why it ends, if not at the agent's wish.
+    async fn run(&mut self, ingest: &Ingest, outbound: &Outbound) -> Option<Status> {
+        loop {
+            let done = tokio::select! {
+                message = self.inbound.message() => match message {
+                    Ok(Some(message)) => self.take(message, ingest).await,
+                    Ok(None) => return None,
+                    Err(status) => Err(status),
+                },
+                changed = self.acks.changed() => match changed {
+                    Ok(()) => {
+                        let Acked { received, durable } = *self.acks.borrow_and_update();
+                        send(outbound, collector_message::Kind::Ack(pb::Ack { received, durable })).await
+                    }
+                    Err(_) => Err(Status::aborted("another stream of the node took over")),
+                },
+                () = ingest.stop.cancelled() => Err(stopping()),
+            };
+            if let Err(status) = done {
+                return Some(status);
+            }
+        }
+    }
+
+    async fn take(&mut self, message: AgentMessage, ingest: &Ingest) -> Result<(), Status> {
+        let message = self.read(message, ingest).map_err(|malformed| {
+            warn!(node = self.node, fault = %malformed, "malformed message");
+            refuse(ingest, &malformed)
+        })?;
+        ingest.live.send(message).await.map_err(|_| stopping())
+    }
+
+    fn read(&mut self, message: AgentMessage, ingest: &Ingest) -> Result<Message, Malformed> {
+        let (node, stream) = (self.node.clone(), self.id);
+        match message.kind.ok_or(Malformed::Empty)? {
+            agent_message::Kind::Hello(_) => Err(Malformed::SecondHello),
+            agent_message::Kind::Declare(declare) => {
+                let gpus = self.declared.declare(declare)?;
+                Ok(Message::Identify { node, gpus })
+            }
+            agent_message::Kind::Batch(batch) => {
+                let batch = decode(&batch, &self.declared, Micros::now())?;
+                ingest.metrics.unknown_samples.inc_by(batch.unknown);
+                ingest.metrics.misdated_rows.inc_by(batch.misdated);
+                Ok(Message::Batch { node, stream, batch })
+            }
+        }
+    }
+}
+
+fn check(hello: &Hello) -> Result<(), Malformed> {
+    let node = &hello.node;
+    if node.is_empty() || node.len() > MAX_NODE_BYTES {
+        return Err(Malformed::Hello(format!("the node's name has {} bytes, not 1 to {MAX_NODE_BYTES}", node.len())));
+    }
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "._-:@".contains(letter);
+    if !node.chars().all(plain) {
+        return Err(Malformed::Hello("the node's name has other characters than letters, digits and ._-:@".into()));
+    }
+    let texts = [
+        ("boot", &hello.boot),
+        ("agent_version", &hello.agent_version),
+        ("driver_version", &hello.driver_version),
+        ("nvml_version", &hello.nvml_version),
+    ];
+    for (name, text) in texts {
+        if text.len() > MAX_TEXT_BYTES || text.chars().any(char::is_control) {
+            return Err(Malformed::Hello(format!("{name} is longer than {MAX_TEXT_BYTES} bytes or not printable")));
+        }
+    }
+    Ok(())
+}
+
+fn refuse(ingest: &Ingest, malformed: &Malformed) -> Status {
+    ingest.metrics.rejected_messages.with_label_values(&[malformed.reason()]).inc();
+    Status::invalid_argument(malformed.to_string())
+}
+
+fn stopping() -> Status {
+    Status::unavailable("the collector is stopping")
+}
+
+async fn send(outbound: &Outbound, kind: collector_message::Kind) -> Result<(), Status> {
+    let message = CollectorMessage { kind: Some(kind) };
+    outbound.send(Ok(message)).await.map_err(|_| Status::cancelled("the agent is gone"))
+}

@@ -1,0 +1,282 @@
+//! ingest ─▶ **live** ─▶ web, state
+//!
+//! The one task that owns the judging while the collector runs. It takes what the streams decode, lets time pass, writes
+//! checkpoints, and publishes a [`View`] each second: nobody else touches the judge, and nobody waits for a lock.
+
+mod nodes;
+mod put;
+mod view;
+
+pub(crate) use nodes::{Acked, Full, Joined};
+pub(crate) use view::{GpuCell, NodeView, View};
+
+use crate::ingest::{Decoded, Identity};
+use crate::jobs::KnownJobs;
+use crate::judge::Judge;
+use crate::metrics::Metrics;
+use crate::state::{self, Basis, StateDir, StateError};
+use gridstep_wire::Micros;
+use nodes::{Covered, Nodes};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+/// Messages of all streams that wait for the judging. When they are so many, streams are not read.
+pub(crate) const QUEUE_MESSAGES: usize = 256;
+
+/// Time also passes when nothing arrives.
+const ADVANCE_PERIOD: Duration = Duration::from_millis(100);
+const PUBLISH_PERIOD: Duration = Duration::from_secs(1);
+
+/// From the streams.
+pub(crate) enum Message {
+    /// An agent said hello. `oldest` is the lowest sequence that its spool still holds.
+    Join {
+        node: String,
+        spool: u64,
+        oldest: u64,
+        reply: oneshot::Sender<Result<Joined, Full>>,
+    },
+    /// The stream has ended.
+    Leave {
+        node: String,
+        stream: u64,
+    },
+    Identify {
+        node: String,
+        gpus: Vec<Identity>,
+    },
+    Batch {
+        node: String,
+        stream: u64,
+        batch: Decoded,
+    },
+}
+
+/// Owns the judge.
+pub(crate) struct Live {
+    judge: Judge,
+    basis: Basis,
+    nodes: Nodes,
+    jobs: KnownJobs,
+    state: Arc<StateDir>,
+    metrics: Arc<Metrics>,
+    view: watch::Sender<Arc<View>>,
+    writing: Option<Writing>,
+    checkpoint_failed: bool,
+    late_seen: u64,
+}
+
+/// A checkpoint on its way to the disk.
+struct Writing {
+    covered: Covered,
+    begun: Instant,
+    bytes: usize,
+    task: JoinHandle<Result<(), StateError>>,
+}
+
+impl Live {
+    /// Takes up from the last checkpoint. The judging begins anew where the configuration or the topology is another now;
+    /// what agents have sent stays known.
+    pub(crate) fn new(
+        state: StateDir,
+        basis: Basis,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, watch::Receiver<Arc<View>>), StateError> {
+        let fresh = || Judge::new(basis.config.clone(), &basis.places);
+        let (judge, records) = match state.load()? {
+            Some(saved) if saved.basis == basis => (saved.judge, saved.nodes),
+            Some(saved) => {
+                warn!("configuration or topology has changed since the checkpoint: judging begins anew");
+                (fresh(), saved.nodes)
+            }
+            None => (fresh(), Vec::new()),
+        };
+        let mut live = Self {
+            late_seen: judge.late_samples(),
+            judge,
+            basis,
+            nodes: Nodes::new(records),
+            jobs: KnownJobs::default(),
+            state: Arc::new(state),
+            metrics,
+            view: watch::channel(Arc::default()).0,
+            writing: None,
+            checkpoint_failed: false,
+        };
+        // Whether the directory can be written must show at the start.
+        live.state.store(&live.encode()?)?;
+        live.publish();
+        let view = live.view.subscribe();
+        Ok((live, view))
+    }
+
+    /// Runs until told to stop, then takes what still waits and writes a last checkpoint.
+    pub(crate) async fn run(
+        mut self,
+        mut inbound: mpsc::Receiver<Message>,
+        period: Duration,
+        stop: CancellationToken,
+    ) -> Result<(), StateError> {
+        let mut advance = ticks(ADVANCE_PERIOD);
+        let mut publish = ticks(PUBLISH_PERIOD);
+        let mut checkpoint = ticks(period);
+        loop {
+            tokio::select! {
+                message = inbound.recv() => match message {
+                    Some(message) => self.take(message),
+                    None => break,
+                },
+                _ = advance.tick() => self.judge.advance(Micros::now()),
+                _ = publish.tick() => {
+                    self.metrics.queue_batches.set(inbound.len() as i64);
+                    self.publish();
+                }
+                _ = checkpoint.tick(), if self.writing.is_none() => self.begin_checkpoint(),
+                written = written(&mut self.writing) => self.end_checkpoint(written),
+                () = stop.cancelled() => break,
+            }
+        }
+        inbound.close();
+        while let Ok(message) = inbound.try_recv() {
+            self.take(message);
+        }
+        self.last_checkpoint().await
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Join { node, spool, oldest, reply } => {
+                let slot = self.judge.fleet_mut().node(&node);
+                let (joined, lost) = self.nodes.join(&node, slot, spool, oldest);
+                self.metrics.lost_batches.inc_by(lost);
+                // Fails when the stream has gone meanwhile: its successor joins over it.
+                let _ = reply.send(joined);
+            }
+            Message::Leave { node, stream } => self.nodes.leave(&node, stream),
+            Message::Identify { node, gpus } => self.identify(&node, &gpus),
+            Message::Batch { node, stream, batch } => self.batch(&node, stream, &batch),
+        }
+    }
+
+    fn identify(&mut self, node: &str, gpus: &[Identity]) {
+        let fleet = self.judge.fleet_mut();
+        let node = fleet.node(node);
+        for gpu in gpus {
+            let slot = fleet.gpu(node, gpu.index);
+            fleet.identify(slot, &gpu.uuid, &gpu.model);
+        }
+    }
+
+    fn batch(&mut self, node: &str, stream: u64, batch: &Decoded) {
+        let now = Micros::now();
+        match self.nodes.accept(node, stream, batch.sequence, batch.samples, now) {
+            nodes::Accepted::New { slot, lost } => {
+                self.judge.advance(now);
+                put::batch(&mut self.judge, &mut self.jobs, slot, batch);
+                self.metrics.batches.inc();
+                self.metrics.lost_batches.inc_by(lost);
+                self.metrics.samples.inc_by(batch.samples);
+            }
+            nodes::Accepted::Again => self.metrics.duplicate_batches.inc(),
+            nodes::Accepted::Replaced => {}
+        }
+        self.nodes.acknowledge(node);
+    }
+
+    fn publish(&mut self) {
+        let changed = !self.judge.take_revisions().is_empty();
+        let last = self.view.borrow().clone();
+        let incidents = match changed || last.at == Micros::default() {
+            true => Arc::new(self.judge.incidents().cloned().collect()),
+            false => last.incidents.clone(),
+        };
+        self.metrics.set_incidents(&incidents);
+        let late = self.judge.late_samples();
+        self.metrics.late_samples.inc_by(late.saturating_sub(self.late_seen));
+        self.late_seen = late;
+        let view = view::build(&self.judge, &self.nodes, incidents, self.checkpoint_failed);
+        if let Some(point) = view.power.last() {
+            self.metrics.cluster_power.set(point.watts);
+            self.metrics.cluster_completeness.set(point.completeness);
+        }
+        self.metrics.nodes_connected.set(view.nodes.iter().filter(|node| node.connected).count() as i64);
+        self.view.send_replace(Arc::new(view));
+    }
+
+    fn encode(&self) -> Result<Vec<u8>, StateError> {
+        state::encode(&self.basis, &self.nodes.records(), &self.judge)
+    }
+
+    /// Encodes at this instant, between two batches; writes aside.
+    fn begin_checkpoint(&mut self) {
+        let begun = Instant::now();
+        match self.encode() {
+            Ok(bytes) => {
+                let (size, state) = (bytes.len(), self.state.clone());
+                let task = tokio::task::spawn_blocking(move || state.store(&bytes));
+                self.writing = Some(Writing { covered: self.nodes.covered(), begun, bytes: size, task });
+            }
+            Err(fault) => self.checkpoint_failure(&fault),
+        }
+    }
+
+    fn end_checkpoint(&mut self, (writing, result): (Writing, Result<(), StateError>)) {
+        match result {
+            Ok(()) => {
+                self.metrics.checkpoint_seconds.observe(writing.begun.elapsed().as_secs_f64());
+                self.metrics.checkpoint_bytes.set(writing.bytes as i64);
+                self.nodes.make_durable(&writing.covered);
+                self.checkpoint_failed = false;
+            }
+            Err(fault) => self.checkpoint_failure(&fault),
+        }
+    }
+
+    fn checkpoint_failure(&mut self, fault: &StateError) {
+        self.metrics.checkpoint_failures.inc();
+        if !self.checkpoint_failed {
+            error!(fault = %chain(fault), "checkpoints fail: agents keep what they send");
+        }
+        self.checkpoint_failed = true;
+    }
+
+    async fn last_checkpoint(mut self) -> Result<(), StateError> {
+        if self.writing.is_some() {
+            let written = written(&mut self.writing).await;
+            self.end_checkpoint(written);
+        }
+        let (bytes, state) = (self.encode()?, self.state.clone());
+        let task = tokio::task::spawn_blocking(move || state.store(&bytes));
+        task.await.map_err(|error| StateError::Encode(error.to_string()))??;
+        info!("last checkpoint written");
+        Ok(())
+    }
+}
+
+fn ticks(period: Duration) -> tokio::time::Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+fn chain(fault: &dyn std::error::Error) -> String {
+    std::iter::successors(fault.source(), |fault| fault.source())
+        .fold(fault.to_string(), |text, fault| format!("{text}: {fault}"))
+}
+
+/// Waits for the checkpoint on its way; for ever if there is none.
+async fn written(writing: &mut Option<Writing>) -> (Writing, Result<(), StateError>) {
+    let result = match writing {
+        Some(writing) => (&mut writing.task).await,
+        None => std::future::pending().await,
+    };
+    match writing.take() {
+        Some(writing) => (writing, result.unwrap_or_else(|error| Err(StateError::Encode(error.to_string())))),
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,176 @@
+//! live ─▶ **state** (a file)
+//!
+//! The checkpoint: the judging as it stands, and up to where each agent's batches are in it. What an agent hears to be
+//! durable is in the file; what is not in it comes again after a restart. So nothing is lost and nothing counted twice.
+
+use crate::fleet::Place;
+use crate::judge::{Judge, JudgeConfig};
+use serde::{Deserialize, Serialize};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+const FILE: &str = "collector.state";
+/// Where a file goes that cannot be read.
+const ASIDE: &str = "collector.state.unreadable";
+/// The last letter is the version of the envelope.
+const MAGIC: &[u8; 8] = b"GRIDSTP1";
+const HEADER_BYTES: usize = 8 + 4;
+
+/// What one agent has sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NodeRecord {
+    /// Names the numbering of the batches.
+    pub(crate) spool: u64,
+    /// Every batch up to here has been handed to the judging (or is lost).
+    pub(crate) received: u64,
+    /// Values taken.
+    pub(crate) samples: u64,
+    /// Batches that the agent let go of before they were taken.
+    pub(crate) lost_batches: u64,
+}
+
+/// What the judging was set up with.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Basis {
+    pub(crate) config: JudgeConfig,
+    pub(crate) places: Vec<Place>,
+}
+
+/// What a checkpoint holds.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Saved<B, N, J> {
+    pub(crate) basis: B,
+    pub(crate) nodes: N,
+    pub(crate) judge: J,
+}
+
+pub(crate) type Loaded = Saved<Basis, Vec<(String, NodeRecord)>, Judge>;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StateError {
+    #[error("make state directory {path}")]
+    Directory { path: PathBuf, source: io::Error },
+    #[error("lock state directory {0}: another collector holds it")]
+    Locked(PathBuf),
+    #[error("read checkpoint {path}")]
+    Read { path: PathBuf, source: io::Error },
+    #[error("set aside the unreadable checkpoint {path}")]
+    SetAside { path: PathBuf, source: io::Error },
+    #[error("write checkpoint {path}")]
+    Write { path: PathBuf, source: io::Error },
+    #[error("encode checkpoint: {0}")]
+    Encode(String),
+}
+
+/// The directory of the checkpoint; one collector at a time.
+#[derive(Debug)]
+pub(crate) struct StateDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl StateDir {
+    pub(crate) fn open(path: &Path) -> Result<Self, StateError> {
+        let failed = |source| StateError::Directory { path: path.into(), source };
+        fs::create_dir_all(path).map_err(failed)?;
+        let lock = File::create(path.join("collector.lock")).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: path.into(), _lock: lock }),
+            Err(fs::TryLockError::WouldBlock) => Err(StateError::Locked(path.into())),
+            Err(fs::TryLockError::Error(source)) => Err(failed(source)),
+        }
+    }
+
+    /// The last checkpoint, if there is one. One that cannot be understood is set aside, for a person to look at.
+    pub(crate) fn load(&self) -> Result<Option<Loaded>, StateError> {
+        let path = self.path.join(FILE);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(StateError::Read { path, source }),
+        };
+        match decode(&bytes) {
+            Ok(loaded) => Ok(Some(loaded)),
+            Err(fault) => {
+                let aside = self.path.join(ASIDE);
+                fs::rename(&path, &aside).map_err(|source| StateError::SetAside { path, source })?;
+                tracing::warn!(%fault, moved_to = %aside.display(), "checkpoint is unreadable: judging begins anew");
+                Ok(None)
+            }
+        }
+    }
+
+    /// Replaces the checkpoint. After a crash there is the old one or the new one.
+    pub(crate) fn store(&self, bytes: &[u8]) -> Result<(), StateError> {
+        let path = self.path.join(FILE);
+        let aside = self.path.join("collector.state.tmp");
+        let write = || {
+            let mut file = File::create(&aside)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&aside, &path)?;
+            File::open(&self.path)?.sync_all()
+        };
+        write().map_err(|source| StateError::Write { path: path.clone(), source })
+    }
+}
+
+/// The bytes of a checkpoint file.
+pub(crate) fn encode(basis: &Basis, nodes: &[(&str, &NodeRecord)], judge: &Judge) -> Result<Vec<u8>, StateError> {
+    let mut bytes = vec![0; HEADER_BYTES];
+    ciborium::into_writer(&Saved { basis, nodes, judge }, &mut bytes).map_err(|error| StateError::Encode(error.to_string()))?;
+    let sum = crc32fast::hash(&bytes[HEADER_BYTES..]);
+    bytes[..8].copy_from_slice(MAGIC);
+    bytes[8..HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
+    Ok(bytes)
+}
+
+fn decode(bytes: &[u8]) -> Result<Loaded, String> {
+    let Some((header, body)) = bytes.split_at_checked(HEADER_BYTES) else { return Err("it is too short".into()) };
+    if &header[..8] != MAGIC {
+        return Err("it is of another version".into());
+    }
+    if header[8..] != crc32fast::hash(body).to_le_bytes() {
+        return Err("its checksum is wrong".into());
+    }
+    ciborium::from_reader(body).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn basis() -> Basis {
+        Basis { config: JudgeConfig::default(), places: Vec::new() }
+    }
+
+    #[test]
+    fn what_is_stored_is_loaded() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::open(folder.path()).unwrap();
+        assert!(state.load().unwrap().is_none());
+        let record = NodeRecord { spool: u64::MAX, received: 7, samples: 9, lost_batches: 1 };
+        state.store(&encode(&basis(), &[("n1", &record)], &Judge::new(JudgeConfig::default(), &[])).unwrap()).unwrap();
+        let loaded = state.load().unwrap().unwrap();
+        assert_eq!((loaded.basis, loaded.nodes), (basis(), vec![("n1".into(), record)]));
+    }
+
+    #[test]
+    fn a_corrupt_file_is_set_aside() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::open(folder.path()).unwrap();
+        let mut bytes = encode(&basis(), &[], &Judge::new(JudgeConfig::default(), &[])).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        state.store(&bytes).unwrap();
+        assert!(state.load().unwrap().is_none());
+        assert!(folder.path().join(ASIDE).exists() && !folder.path().join(FILE).exists());
+    }
+
+    #[test]
+    fn a_directory_has_one_collector() {
+        let folder = tempfile::tempdir().unwrap();
+        let _first = StateDir::open(folder.path()).unwrap();
+        assert!(matches!(StateDir::open(folder.path()), Err(StateError::Locked(_))));
+    }
+}
