@@ -2,6 +2,10 @@
 //!
 //! One condition is one incident, from its onset to its end. The JSON form is a contract with others.
 
+pub mod book;
+
+pub use book::{Book, Report};
+
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};

@@ -1,15 +1,29 @@
 //! The whole judging in one pure value: samples and the times of their arrival in, incidents out. Live and replay run this.
+//!
+//! It can be kept and taken up again: serialise it with a self-describing format that knows NaN (CBOR, not JSON).
 
+mod faults;
+mod straggling;
+mod swings;
+
+use crate::align::power::PowerGrid;
+use crate::align::seconds::{Merge, SecondGrid};
+use crate::align::{AlignConfig, TICK_US};
 use crate::fleet::{Fleet, GpuMetric, GpuSlot, JobSlot, NodeMetric, NodeSlot, Place};
-use crate::incidents::Incident;
-use crate::power::Limits;
+use crate::incidents::{Book, Incident};
+use crate::power::{Basis, History, Limits, OscillationJudge, Resolved, StepJudge};
+use crate::stragglers::StragglerJudge;
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
 
-/// `[power]`, `[align]` … of the collector's configuration: all that bears on a judgement.
+/// Nameplate of an H100 SXM, where its limit is not known; watts.
+const NAMEPLATE_WATTS: f64 = 700.0;
+
+/// `[align]`, `[power]` of the collector's configuration: all that bears on a judgement.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JudgeConfig {
+    pub align: AlignConfig,
     pub power: PowerConfig,
 }
 
@@ -45,13 +59,64 @@ pub struct GpuView {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Judge {
+    config: JudgeConfig,
     fleet: Fleet,
+    gpu_power: PowerGrid,
+    node_power: PowerGrid,
+    gpu_seconds: SecondGrid,
+    node_seconds: SecondGrid,
+    /// Latest finished second of each; power and figures of the pages come from here.
+    latest: Option<crate::align::seconds::Second>,
+    latest_node: Option<crate::align::seconds::Second>,
+    gpu_job: Vec<Option<u32>>,
+    node_job: Vec<Option<u32>>,
+    /// Arrival time of the next tick.
+    tick: Option<i64>,
+    /// Which sum is judged; settled with the first bin.
+    basis: Option<Basis>,
+    history: History,
+    /// Watts by source of the last bins that steps are attributed with.
+    sources: swings::SourceHistory,
+    steps: StepJudge,
+    oscillation: OscillationJudge,
+    stragglers: StragglerJudge,
+    book: Book,
 }
 
 impl Judge {
     pub fn new(config: JudgeConfig, topology: &[Place]) -> Self {
-        let _ = config;
-        Self { fleet: Fleet::new(topology) }
+        let watermark = (config.align.watermark_seconds * 1e6) as i64;
+        let merge = |metric: &GpuMetric| match metric {
+            GpuMetric::EventReasons => Merge::Any,
+            GpuMetric::Temperature | GpuMetric::MemoryTemperature | GpuMetric::SmClock | GpuMetric::MemoryClock => Merge::Mean,
+            GpuMetric::Utilization | GpuMetric::SmActive | GpuMetric::TensorActive | GpuMetric::DramActive => Merge::Mean,
+            GpuMetric::PowerAverage | GpuMetric::PcieBytes | GpuMetric::NvlinkBytes => Merge::Mean,
+            _ => Merge::Last,
+        };
+        let node_merge = |metric: &NodeMetric| match metric {
+            NodeMetric::NetworkErrors | NodeMetric::NetworkLink => Merge::Last,
+            _ => Merge::Mean,
+        };
+        Self {
+            fleet: Fleet::new(topology),
+            gpu_power: PowerGrid::new(watermark),
+            node_power: PowerGrid::new(watermark),
+            gpu_seconds: SecondGrid::new(GpuMetric::ALL.iter().map(merge).collect(), watermark),
+            node_seconds: SecondGrid::new(NodeMetric::ALL.iter().map(node_merge).collect(), watermark),
+            config,
+            latest: None,
+            latest_node: None,
+            gpu_job: Vec::new(),
+            node_job: Vec::new(),
+            tick: None,
+            basis: None,
+            history: History::default(),
+            sources: Default::default(),
+            steps: Default::default(),
+            oscillation: Default::default(),
+            stragglers: Default::default(),
+            book: Book::default(),
+        }
     }
 
     pub fn fleet(&self) -> &Fleet {
@@ -64,69 +129,114 @@ impl Judge {
 
     /// Lets time pass up to `now`, the time of arrival of what comes next (live: the collector's clock). Call it before
     /// each put; bins whose deadline has passed become final and are judged. Never goes back.
-    pub fn advance(&mut self, _now: Micros) {}
+    pub fn advance(&mut self, now: Micros) {
+        let due = now.0.div_euclid(TICK_US);
+        let Some(next) = self.tick else {
+            self.tick = Some(due + 1);
+            return;
+        };
+        // After a long silence one look does: bins are judged in order anyway.
+        for tick in next.max(due - 600)..=due {
+            self.finish_bins(Micros(tick * TICK_US));
+        }
+        self.tick = Some(next.max(due + 1));
+    }
+
+    fn finish_bins(&mut self, now: Micros) {
+        self.judge_power(now);
+        self.judge_seconds(now);
+    }
 
     /// Board power of one GPU. Samples of one GPU come in the order of their stamps; older ones are counted as late.
-    pub fn put_gpu_power(&mut self, _gpu: GpuSlot, _ts: Micros, _watts: f64) {}
+    pub fn put_gpu_power(&mut self, gpu: GpuSlot, ts: Micros, watts: f64) {
+        self.gpu_power.put(gpu.0 as usize, ts, watts as f32);
+    }
 
     /// Whole-node power, measured at the BMC, PDU or PSU.
-    pub fn put_node_power(&mut self, _node: NodeSlot, _ts: Micros, _watts: f64) {}
+    pub fn put_node_power(&mut self, node: NodeSlot, ts: Micros, watts: f64) {
+        self.node_power.put(node.0 as usize, ts, watts as f32);
+    }
 
-    pub fn put_gpu(&mut self, _gpu: GpuSlot, _metric: GpuMetric, _ts: Micros, _value: f64) {}
+    pub fn put_gpu(&mut self, gpu: GpuSlot, metric: GpuMetric, ts: Micros, value: f64) {
+        self.gpu_seconds.put(gpu.0 as usize, metric as usize, ts, value);
+    }
 
-    pub fn put_node(&mut self, _node: NodeSlot, _metric: NodeMetric, _ts: Micros, _value: f64) {}
+    pub fn put_node(&mut self, node: NodeSlot, metric: NodeMetric, ts: Micros, value: f64) {
+        self.node_seconds.put(node.0 as usize, metric as usize, ts, value);
+    }
 
     /// Which job the GPU works for from now on. None: idle.
-    pub fn put_gpu_job(&mut self, _gpu: GpuSlot, _ts: Micros, _job: Option<JobSlot>) {}
+    pub fn put_gpu_job(&mut self, gpu: GpuSlot, _ts: Micros, job: Option<JobSlot>) {
+        put(&mut self.gpu_job, gpu.0, job);
+    }
 
     /// Which job the node works for, where only nodes are known.
-    pub fn put_node_job(&mut self, _node: NodeSlot, _ts: Micros, _job: Option<JobSlot>) {}
+    pub fn put_node_job(&mut self, node: NodeSlot, _ts: Micros, job: Option<JobSlot>) {
+        put(&mut self.node_job, node.0, job);
+    }
 
-    /// Something that an agent says has happened ("gpu_lost", "driver_hung", "driver_back", "gpu_back", "xid", …).
-    pub fn put_event(&mut self, _node: NodeSlot, _gpu: Option<GpuSlot>, _ts: Micros, _kind: &str, _code: i64) {}
-
-    /// No sample is coming any more (end of a recording).
+    /// No sample is coming any more (end of a recording). What is not final yet stays unjudged: a cut is no silence.
     pub fn finish(&mut self) {}
 
     /// Revisions since the last call, in order; the last of an id is its state.
     pub fn take_revisions(&mut self) -> Vec<Incident> {
-        Vec::new()
+        self.book.take_revisions()
     }
 
     /// Every incident, newest last: all open ones, and the closed ones of the last 24 hours.
     pub fn incidents(&self) -> impl Iterator<Item = &Incident> {
-        [].iter()
+        self.book.incidents().iter()
     }
 
     /// Everything up to here has been judged: samples before it are no longer needed.
     pub fn judged_until(&self) -> Micros {
-        Micros::MIN
+        let grids = [self.gpu_power.finished_until(), self.node_power.finished_until(), self.gpu_seconds.finished_until()];
+        grids.into_iter().flatten().min().unwrap_or(Micros::MIN)
     }
 
     /// The fleet's power, the last 15 minutes of final bins, oldest first.
     pub fn power_history(&self) -> impl DoubleEndedIterator<Item = PowerPoint> + '_ {
-        [].into_iter()
+        self.history.points().map(|(at, watts, completeness)| PowerPoint { at, watts, completeness })
     }
 
-    pub fn gpu_view(&self, _gpu: GpuSlot) -> GpuView {
+    pub fn gpu_view(&self, gpu: GpuSlot) -> GpuView {
+        let slot = gpu.0 as usize;
+        let value = |metric: GpuMetric| {
+            let column = self.latest.as_ref()?.column(metric as usize);
+            column.get(slot).copied().filter(|value| !value.is_nan())
+        };
         GpuView {
-            power_watts: None,
-            temperature_celsius: None,
-            sm_clock_mhz: None,
-            sm_active_ratio: None,
-            utilization_ratio: None,
-            job: None,
-            up: None,
+            power_watts: self.gpu_power.latest(slot).map(f64::from),
+            temperature_celsius: value(GpuMetric::Temperature),
+            sm_clock_mhz: value(GpuMetric::SmClock),
+            sm_active_ratio: value(GpuMetric::SmActive),
+            utilization_ratio: value(GpuMetric::Utilization),
+            job: self.gpu_job.get(slot).copied().flatten().map(JobSlot),
+            up: value(GpuMetric::Up).map(|up| up != 0.0),
         }
     }
 
     /// Samples that came after their bin was final, and were not used.
     pub fn late_samples(&self) -> u64 {
-        0
+        self.gpu_power.late() + self.node_power.late() + self.gpu_seconds.late() + self.node_seconds.late()
     }
 
     /// The limits in force (defaults filled in from the contract or the fleet's nameplate).
-    pub fn limits(&self) -> Limits {
-        Limits::default()
+    pub fn limits(&self) -> Resolved {
+        let known = self.latest.as_ref().map(|second| second.column(GpuMetric::PowerLimit as usize));
+        let limit = |gpu: usize| {
+            known.and_then(|limits| limits.get(gpu).copied()).filter(|watts| *watts > 0.0).unwrap_or(NAMEPLATE_WATTS)
+        };
+        let boards: f64 = (0..self.fleet.gpus().len()).map(limit).sum();
+        // A fleet known by its nodes alone: 10.2 kW is the rating of a node of eight (facts/power-swings.md §4).
+        let nameplate = if boards > 0.0 { boards } else { 10_200.0 * self.fleet.nodes().len() as f64 };
+        self.config.power.limits.resolve(nameplate)
     }
+}
+
+fn put(jobs: &mut Vec<Option<u32>>, slot: u32, job: Option<JobSlot>) {
+    if jobs.len() <= slot as usize {
+        jobs.resize(slot as usize + 1, None);
+    }
+    jobs[slot as usize] = job.map(|job| job.0);
 }

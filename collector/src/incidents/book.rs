@@ -1,0 +1,145 @@
+//! Opens, refines, merges and closes: one condition is one incident.
+
+use super::{Incident, Kind, Severity, State, Subject};
+use gridstep_wire::Micros;
+use serde::{Deserialize, Serialize};
+
+/// A closed incident is kept this long, microseconds.
+const KEEP_US: i64 = 24 * 3600 * 1_000_000;
+
+/// A condition as a detector sees it now.
+#[derive(Debug, Clone)]
+pub struct Report {
+    pub at: Micros,
+    pub started_at: Micros,
+    pub cause: &'static str,
+    pub severity: Severity,
+    pub subject: Subject,
+    pub completeness: f64,
+    pub confirmed: bool,
+    pub summary: String,
+    pub magnitude: serde_json::Map<String, serde_json::Value>,
+    pub evidence: Vec<super::Evidence>,
+    pub ruled_out: Vec<String>,
+    pub contributors: Vec<super::Contributor>,
+}
+
+/// All incidents of the last day.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Book {
+    incidents: Vec<Incident>,
+    /// Revised since the last [`Book::take_revisions`].
+    #[serde(skip)]
+    revised: Vec<Incident>,
+}
+
+impl Book {
+    /// Opens an incident; gives its place in the book.
+    pub fn open(&mut self, kind: Kind, report: Report) -> usize {
+        let mut id = name(kind, &report);
+        // Another condition of the same subject within the same second.
+        if self.incidents.iter().any(|incident| incident.id == id) {
+            id = format!("{id}-{}", report.cause);
+        }
+        self.incidents.push(Incident {
+            schema: 1,
+            id,
+            revision: 0,
+            kind,
+            cause: String::new(),
+            severity: report.severity,
+            state: State::Open,
+            started_at: report.started_at,
+            opened_at: report.at,
+            updated_at: report.at,
+            closed_at: None,
+            confirmed: report.confirmed,
+            completeness: report.completeness,
+            subject: report.subject.clone(),
+            summary: String::new(),
+            magnitude: Default::default(),
+            evidence: Vec::new(),
+            ruled_out: Vec::new(),
+            contributors: Vec::new(),
+        });
+        let place = self.incidents.len() - 1;
+        self.refine(place, report);
+        place
+    }
+
+    /// A new revision with what is known now. The id, the kind and the onset stay.
+    pub fn refine(&mut self, place: usize, report: Report) {
+        let incident = &mut self.incidents[place];
+        incident.revision += 1;
+        incident.cause = report.cause.into();
+        incident.severity = report.severity;
+        incident.updated_at = report.at;
+        incident.confirmed |= report.confirmed;
+        incident.completeness = report.completeness;
+        incident.subject = report.subject;
+        incident.summary = report.summary;
+        incident.magnitude = report.magnitude;
+        incident.evidence = report.evidence;
+        incident.ruled_out = report.ruled_out;
+        incident.contributors = report.contributors;
+        self.revised.push(incident.clone());
+    }
+
+    pub fn close(&mut self, place: usize, at: Micros, now: Micros) {
+        let incident = &mut self.incidents[place];
+        if incident.state == State::Closed {
+            return;
+        }
+        incident.revision += 1;
+        incident.state = State::Closed;
+        incident.closed_at = Some(at);
+        incident.updated_at = now;
+        self.revised.push(incident.clone());
+    }
+
+    /// The open incident that `of` recognises.
+    pub fn find_open(&self, of: impl Fn(&Incident) -> bool) -> Option<usize> {
+        self.incidents.iter().position(|incident| incident.state == State::Open && of(incident))
+    }
+
+    pub fn get(&self, place: usize) -> &Incident {
+        &self.incidents[place]
+    }
+
+    /// Places of all open incidents of a kind.
+    pub fn open_places(&self, kind: Kind) -> Vec<usize> {
+        let open =
+            self.incidents.iter().enumerate().filter(|(_, incident)| incident.kind == kind && incident.state == State::Open);
+        open.map(|(place, _)| place).collect()
+    }
+
+    pub fn incidents(&self) -> &[Incident] {
+        &self.incidents
+    }
+
+    pub fn take_revisions(&mut self) -> Vec<Incident> {
+        std::mem::take(&mut self.revised)
+    }
+
+    /// Lets go of what closed more than a day ago.
+    pub fn forget(&mut self, now: Micros) {
+        self.incidents.retain(|incident| incident.closed_at.is_none_or(|closed| now.0 - closed.0 < KEEP_US));
+    }
+}
+
+/// A function of kind, subject and onset.
+fn name(kind: Kind, report: &Report) -> String {
+    let kind = match kind {
+        Kind::Straggler => "straggler",
+        Kind::PowerSwing => "swing",
+        Kind::Job => "job",
+        Kind::GpuFault => "gpu",
+        Kind::Telemetry => "telemetry",
+    };
+    let subject = &report.subject;
+    let place = subject.node.as_ref().or(subject.rack.as_ref()).or(subject.feeder.as_ref()).or(subject.cluster.as_ref());
+    let place = place.or(subject.job.as_ref()).map_or("", String::as_str);
+    let gpu = subject.gpu.map(|gpu| format!("-gpu{gpu}")).unwrap_or_default();
+    let form = if kind == "swing" { format!("-{}", report.cause) } else { String::new() };
+    format!("{kind}{form}-{place}{gpu}-{}", report.started_at.0.div_euclid(1_000_000))
+}

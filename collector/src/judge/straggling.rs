@@ -1,0 +1,126 @@
+//! Finished seconds → stragglers → incidents.
+
+use super::Judge;
+use crate::incidents::{Evidence, Kind, Report, Severity, Subject};
+use crate::stragglers::facts::Fact;
+use crate::stragglers::{Cause, Finding};
+use gridstep_wire::Micros;
+use serde_json::{Map, json};
+
+/// A straggler closes after so many seconds without evidence.
+const QUIET_SECONDS: f64 = 600.0;
+/// From this slowdown on a straggler pages.
+const CRITICAL_SLOWDOWN: f64 = 0.05;
+
+impl Judge {
+    pub(super) fn judge_seconds(&mut self, now: Micros) {
+        let mut node_seconds = Vec::new();
+        self.node_seconds.finish(now, |second, columns| node_seconds.push((second, columns.clone())));
+        if let Some((_, newest)) = node_seconds.pop() {
+            self.latest_node = Some(newest);
+        }
+        let mut findings = Vec::new();
+        let mut newest = None;
+        let power: Vec<f32> = (0..self.fleet.gpus().len()).map(|gpu| self.gpu_power.latest(gpu).unwrap_or(f32::NAN)).collect();
+        let (stragglers, fleet, jobs, nodes) = (&mut self.stragglers, &self.fleet, &self.gpu_job, self.latest_node.as_ref());
+        self.gpu_seconds.finish(now, |second, columns| {
+            findings.extend(stragglers.judge(second, columns, nodes, &power, jobs, fleet));
+            newest = Some((second, columns.clone()));
+        });
+        for finding in &findings {
+            self.report_straggler(finding);
+        }
+        if let Some((second, columns)) = newest {
+            self.judge_faults(Micros((second + 1) * 1_000_000), &columns);
+            self.latest = Some(columns);
+            self.close_quiet(Micros((second + 1) * 1_000_000));
+        }
+    }
+
+    fn report_straggler(&mut self, finding: &Finding) {
+        let node = self.fleet.node_name(finding.node).to_owned();
+        let open = self.book.find_open(|open| open.kind == Kind::Straggler && open.subject.node.as_deref() == Some(&node));
+        let report = self.straggler(finding, &node);
+        match open {
+            Some(place) if finding.alarm && !self.fades(place, finding) => self.book.refine(place, report),
+            None if finding.alarm => {
+                self.book.open(Kind::Straggler, report);
+            }
+            _ => {}
+        }
+    }
+
+    /// As the evidence fades, the verdict stays what it was while it was strong.
+    fn fades(&self, place: usize, finding: &Finding) -> bool {
+        let incident = self.book.get(place);
+        let strongest = incident.evidence.iter().filter_map(|evidence| evidence.score).fold(0.0, f64::max);
+        let lost = finding.verdict.cause == Cause::Unknown && incident.cause != Cause::Unknown.name();
+        lost || finding.score < 0.5 * strongest
+    }
+
+    fn straggler(&self, finding: &Finding, node: &str) -> Report {
+        let gpu = finding.gpu.map(|gpu| self.fleet.gpus()[gpu.0 as usize].index);
+        let job = self.fleet.job_name(finding.job);
+        let shown = finding.verdict.facts.iter().map(|&fact| Fact::ALL[fact]).chain([Fact::SmActive, Fact::SmClock]);
+        let mut evidence: Vec<Evidence> = Vec::new();
+        for fact in shown {
+            let (value, peers) = (finding.now[fact as usize], finding.peers[fact as usize]);
+            if !value.is_nan() && evidence.iter().all(|other| other.signal != fact.signal()) {
+                let peers = (!peers.is_nan()).then(|| tidy(peers));
+                let score = (fact == Fact::SmActive).then(|| tidy(finding.score));
+                evidence.push(Evidence { signal: fact.signal().into(), value: tidy(value), peers, score });
+            }
+        }
+        let what = match gpu {
+            Some(gpu) => format!("{node} GPU {gpu}"),
+            None => node.to_owned(),
+        };
+        let told: Vec<String> = evidence.iter().take(3).map(|e| told(e, finding.peer_count)).collect();
+        let summary = format!(
+            "{what} slows {job} by {:.0} %: {}; {}",
+            100.0 * finding.slowdown_ratio,
+            finding.verdict.cause.name().replace('_', " "),
+            told.join(", ")
+        );
+        let slowdown = finding.slowdown_ratio;
+        let mut magnitude = Map::new();
+        magnitude.insert("slowdown_ratio".into(), json!((slowdown * 1e4).round() / 1e4));
+        Report {
+            at: finding.at,
+            started_at: finding.since,
+            cause: finding.verdict.cause.name(),
+            severity: if slowdown >= CRITICAL_SLOWDOWN { Severity::Critical } else { Severity::Warning },
+            subject: Subject { job: Some(job.into()), node: Some(node.into()), gpu, ..Subject::default() },
+            completeness: (finding.completeness * 1e4).round() / 1e4,
+            confirmed: finding.completeness >= 0.5,
+            summary,
+            magnitude,
+            evidence,
+            ruled_out: finding.verdict.ruled_out.iter().map(|cause| cause.name().into()).collect(),
+            contributors: Vec::new(),
+        }
+    }
+
+    fn close_quiet(&mut self, now: Micros) {
+        for place in self.book.open_places(Kind::Straggler) {
+            let last = self.book.get(place).updated_at;
+            if now.since(last) >= QUIET_SECONDS {
+                self.book.close(place, last, now);
+            }
+        }
+        self.book.forget(now);
+    }
+}
+
+fn tidy(value: f64) -> f64 {
+    (value * 1e4).round() / 1e4
+}
+
+/// "SM clock 1515 MHz where 127 peers run 1845"
+fn told(evidence: &Evidence, peers: usize) -> String {
+    let show = |value: f64| if value.abs() >= 10.0 { format!("{value:.0}") } else { format!("{value:.2}") };
+    match evidence.peers {
+        Some(theirs) => format!("{} {} where {peers} peers have {}", evidence.signal, show(evidence.value), show(theirs)),
+        None => format!("{} {}", evidence.signal, show(evidence.value)),
+    }
+}

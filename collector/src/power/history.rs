@@ -1,0 +1,125 @@
+//! The sum of the last minutes, with running totals so that the mean of any stretch is O(1).
+
+use crate::align::BIN_US;
+use gridstep_wire::Micros;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+/// Bins kept: 15 minutes.
+pub const KEEP: usize = 9000;
+/// Seconds per bin.
+pub const BIN: f64 = BIN_US as f64 / 1e6;
+
+/// Final bins of the fleet's sum, oldest first.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct History {
+    watts: VecDeque<f64>,
+    completeness: VecDeque<f32>,
+    /// Running total before each bin; one longer than `watts`.
+    total: VecDeque<f64>,
+    /// Centre of the newest bin.
+    last: Option<Micros>,
+}
+
+impl History {
+    pub fn push(&mut self, at: Micros, watts: f64, completeness: f64) {
+        if self.watts.len() == KEEP {
+            self.watts.pop_front();
+            self.completeness.pop_front();
+            self.total.pop_front();
+        }
+        let before = *self.total.back().unwrap_or(&0.0);
+        if self.total.is_empty() {
+            self.total.push_back(0.0);
+        }
+        self.total.push_back(before + watts * BIN);
+        self.watts.push_back(watts);
+        self.completeness.push_back(completeness as f32);
+        self.last = Some(at);
+    }
+
+    /// A source that was not known before joined with this power: it is taken to have drawn it all along.
+    pub fn joined(&mut self, watts: f64) {
+        self.watts.iter_mut().for_each(|old| *old += watts);
+        let first = *self.total.front().unwrap_or(&0.0);
+        self.total.iter_mut().enumerate().for_each(|(index, total)| *total += index as f64 * watts * BIN - first);
+    }
+
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    pub fn len(&self) -> usize {
+        self.watts.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.watts.is_empty()
+    }
+
+    pub fn last(&self) -> Option<Micros> {
+        self.last
+    }
+
+    /// Centre of the bin `age` bins before the newest.
+    pub fn at(&self, age: usize) -> Micros {
+        self.last.unwrap_or_default() - age as i64 * BIN_US
+    }
+
+    /// Bins from the newest back to `ts`.
+    pub fn age(&self, ts: Micros) -> usize {
+        let micros = self.last.unwrap_or_default().0.saturating_sub(ts.0).max(0);
+        (micros / BIN_US) as usize
+    }
+
+    /// Watts of the bin `age` bins before the newest.
+    pub fn back(&self, age: usize) -> Option<f64> {
+        self.watts.len().checked_sub(age + 1).map(|index| self.watts[index])
+    }
+
+    /// Mean of the `bins` bins that end `age` bins before the newest (age 0: including the newest).
+    pub fn mean(&self, age: usize, bins: usize) -> Option<f64> {
+        let end = self.total.len().checked_sub(age + 1)?;
+        let start = end.checked_sub(bins)?;
+        (bins > 0).then(|| (self.total[end] - self.total[start]) / (bins as f64 * BIN))
+    }
+
+    /// Lowest and highest of the same stretch; of what there is of it, if the history is shorter.
+    pub fn range(&self, age: usize, bins: usize) -> Option<(f64, f64)> {
+        let end = self.watts.len().checked_sub(age)?;
+        let stretch = self.watts.range(end.saturating_sub(bins)..end);
+        stretch.fold(None, |range, &watts| {
+            let (low, high) = range.unwrap_or((watts, watts));
+            Some((f64::min(low, watts), f64::max(high, watts)))
+        })
+    }
+
+    /// The newest `bins` bins, oldest first.
+    pub fn newest(&self, bins: usize) -> impl Iterator<Item = f64> + '_ {
+        self.watts.range(self.watts.len().saturating_sub(bins)..).copied()
+    }
+
+    /// (centre, watts, completeness), oldest first.
+    pub fn points(&self) -> impl DoubleEndedIterator<Item = (Micros, f64, f64)> + '_ {
+        let count = self.watts.len();
+        let points = self.watts.iter().zip(&self.completeness).enumerate();
+        points.map(move |(index, (&watts, &completeness))| (self.at(count - 1 - index), watts, f64::from(completeness)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn means_survive_a_join() {
+        let mut history = History::default();
+        for bin in 0..KEEP as i64 + 50 {
+            history.push(Micros(bin * BIN_US), bin as f64, 1.0);
+        }
+        history.joined(1000.0);
+        let newest = (KEEP + 49) as f64;
+        assert!((history.mean(0, 1).unwrap() - newest - 1000.0).abs() < 1e-6);
+        assert!((history.mean(10, 100).unwrap() - (newest - 10.0 - 49.5) - 1000.0).abs() < 1e-6);
+    }
+}

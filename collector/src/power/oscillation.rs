@@ -1,0 +1,310 @@
+//! Sustained, coherent repetitions of the sum.
+//!
+//! Once a second, on stretches of 8 to 128 s that no step lies in:
+//!
+//! 1. **candidate**: the repetition rate whose harmonics hold most of the stretch's spectrum, at least [`CYCLES`] cycles of it;
+//! 2. **amplitude**: the fundamental's peak-to-peak by least squares, ÷ the gain of sensor and interpolation at that frequency,
+//!    above the limit;
+//! 3. **synchrony**: the sum must swing more than independent sources would. T = |S(f)|² / mean_k |Y_k(f)|², Y_k = Σᵢ ±pᵢ with
+//!    fixed random signs. If sources are independent, T follows F(2, 2K) whatever the colour of their noise; it must exceed
+//!    its 1 − 10⁻⁶ quantile, K (p^(−1/K) − 1) = 21.9 for K = 16 (facts/power-swings.md §3.4);
+//! 4. **sustained**: each of the last [`CYCLES`] cycles swings by at least half of the amplitude, all in one phase
+//!    (|Σz| ≥ 0.8 Σ|z|), and the repetition explains at least [`EXPLAINED`] of the stretch's variance.
+//!
+//! It ends when it has been below 0.8 of the limit for 30 s or three cycles, whichever is longer.
+
+use super::history::BIN;
+use super::{Cycle, History, Resolved, spectrum};
+use crate::align::power::{interpolation_gain, sinc};
+use gridstep_wire::Micros;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+/// Sign-randomised sums.
+pub const SUMS: usize = 16;
+/// Cycles that make a repetition.
+pub const CYCLES: f64 = 3.0;
+/// Least share of variance explained.
+pub const EXPLAINED: f64 = 0.35;
+/// Stretches looked at, seconds.
+const STRETCHES: [f64; 5] = [8.0, 16.0, 32.0, 64.0, 128.0];
+/// Figures rest on at most so many cycles.
+const FIGURE_CYCLES: f64 = 20.0;
+/// Window of the H100's power sensor, seconds (facts/power-swings.md §1.2).
+const SENSOR_WINDOW: f64 = 0.025;
+/// Bins of the sign-randomised sums kept: 128 s.
+const KEEP: usize = 1280;
+
+/// A running (or just ended) oscillation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Oscillation {
+    pub started_at: Micros,
+    pub opened_at: Micros,
+    pub frequency_hz: f64,
+    /// Peak to peak of the fundamental, corrected for the gain, watts.
+    pub amplitude_watts: f64,
+    /// Steepest change within a second during the last cycle, watts per second.
+    pub watts_per_second: f64,
+    /// The corrected amplitude is a lower bound: less than half of it passes sensor and sampling.
+    pub lower_bound: bool,
+    /// Nothing is claimed above this frequency.
+    pub claim_limit_hz: f64,
+    /// Test statistic of synchrony when it was opened.
+    pub synchrony: f64,
+    pub explained: f64,
+    /// Relative decrease of the amplitude per radian: −σ/√(σ² + ω²); negative: growing.
+    pub damping_ratio: f64,
+    pub ended_at: Option<Micros>,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct OscillationJudge {
+    current: Option<Oscillation>,
+    /// Newest last: the sign-randomised sums.
+    signed: VecDeque<[f32; SUMS]>,
+    below_since: Option<Micros>,
+    bins: u64,
+    /// Amplitude of earlier seconds, for damping: (seconds since opened, watts).
+    track: VecDeque<(f64, f64)>,
+}
+
+impl OscillationJudge {
+    /// Takes the newest bin: the sources' watts; its sum is already in `history`. Gives the oscillation when it opens,
+    /// changes or ends.
+    pub fn judge(
+        &mut self,
+        history: &History,
+        watts: &[f32],
+        limits: &Resolved,
+        quiet_since: Option<Micros>,
+        sampling: f64,
+    ) -> Option<Oscillation> {
+        if self.signed.len() == KEEP {
+            self.signed.pop_front();
+        }
+        self.signed.push_back(signed_sums(watts));
+        self.bins += 1;
+        if !self.bins.is_multiple_of(10) {
+            return None;
+        }
+        let quiet = quiet_since.map_or(history.len(), |at| history.age(at)).min(history.len());
+        let claim = claim_limit(sampling);
+        match self.current.take() {
+            Some(running) => self.follow(running, history, limits, quiet, claim, sampling),
+            None => self.open(history, limits, quiet, claim, sampling),
+        }
+    }
+
+    pub fn cycle(&self) -> Option<Cycle> {
+        self.current.as_ref().map(|running| Cycle { period: 1.0 / running.frequency_hz })
+    }
+
+    fn open(&mut self, history: &History, limits: &Resolved, quiet: usize, claim: f64, sampling: f64) -> Option<Oscillation> {
+        let found = STRETCHES.iter().find_map(|&seconds| {
+            let bins = (seconds / BIN) as usize;
+            if bins > quiet || seconds < 8.0 * sampling {
+                return None;
+            }
+            let stretch: Vec<f64> = history.newest(bins).collect();
+            self.find(&stretch, limits, claim, sampling)
+        })?;
+        let (line, synchrony, seconds) = found;
+        let gain = gain(line.frequency_hz, sampling);
+        let now = history.last()?;
+        let opened = Oscillation {
+            started_at: now - (seconds * 1e6) as i64,
+            opened_at: now,
+            frequency_hz: line.frequency_hz,
+            amplitude_watts: line.amplitude_watts / gain.max(0.5),
+            watts_per_second: steepest(history, 1.0 / line.frequency_hz, sampling),
+            lower_bound: gain < 0.5,
+            claim_limit_hz: claim,
+            synchrony,
+            explained: line.explained,
+            damping_ratio: 0.0,
+            ended_at: None,
+        };
+        self.below_since = None;
+        self.track.clear();
+        self.current = Some(opened.clone());
+        Some(opened)
+    }
+
+    fn find(&self, stretch: &[f64], limits: &Resolved, claim: f64, sampling: f64) -> Option<(spectrum::Line, f64, f64)> {
+        let seconds = stretch.len() as f64 * BIN;
+        let rough = spectrum::strongest_rate(stretch, CYCLES / seconds, claim)?;
+        let line = spectrum::fit(stretch, rough, claim)?;
+        let hertz = line.frequency_hz;
+        let enough = line.amplitude_watts / gain(hertz, sampling) > limits.oscillation_watts;
+        if !enough || line.explained < EXPLAINED || hertz * seconds < CYCLES || hertz > claim {
+            return None;
+        }
+        if !sustained(stretch, hertz, line.amplitude_watts) {
+            return None;
+        }
+        let synchrony = self.synchrony(stretch, hertz);
+        (synchrony > synchrony_threshold(1e-6)).then_some((line, synchrony, seconds))
+    }
+
+    /// T = |S(f)|² / mean |Y_k(f)|² over the same stretch.
+    fn synchrony(&self, stretch: &[f64], hertz: f64) -> f64 {
+        let bins = stretch.len().min(self.signed.len());
+        let flat = spectrum::without_trend(&stretch[stretch.len() - bins..]);
+        let own = spectrum::demodulate(&flat, hertz).norm_sqr();
+        let start = self.signed.len() - bins;
+        let random: f64 = (0..SUMS)
+            .map(|sum| {
+                let values: Vec<f64> = self.signed.range(start..).map(|sums| f64::from(sums[sum])).collect();
+                spectrum::demodulate(&spectrum::without_trend(&values), hertz).norm_sqr()
+            })
+            .sum::<f64>()
+            / SUMS as f64;
+        if random > 0.0 { own / random } else { f64::INFINITY }
+    }
+
+    fn follow(
+        &mut self,
+        mut running: Oscillation,
+        history: &History,
+        limits: &Resolved,
+        quiet: usize,
+        claim: f64,
+        sampling: f64,
+    ) -> Option<Oscillation> {
+        let now = history.last()?;
+        let period = 1.0 / running.frequency_hz;
+        let (least, most) = ((CYCLES * period / BIN) as usize, (FIGURE_CYCLES * period / BIN) as usize);
+        let whole = history.age(running.started_at);
+        // The amplitude of the last cycles says whether it goes on; the longer stretch says what it is.
+        let recent: Vec<f64> = history.newest(least.min(history.len())).collect();
+        let recent_line = spectrum::at(&recent, running.frequency_hz, claim)?;
+        let present = recent_line.amplitude_watts / gain(running.frequency_hz, sampling).max(0.5);
+        let goes_on = present > 0.8 * limits.oscillation_watts && quiet >= least && recent_line.explained >= EXPLAINED;
+        if goes_on {
+            let long: Vec<f64> = history.newest(whole.min(most).min(quiet).max(least).min(history.len())).collect();
+            let line = self
+                .relock(&long, &running, limits, claim, sampling)
+                .or_else(|| spectrum::fit(&long, running.frequency_hz, claim));
+            if let Some(line) = line.filter(|line| line.explained >= EXPLAINED) {
+                let gain = gain(line.frequency_hz, sampling);
+                running.frequency_hz = line.frequency_hz;
+                running.amplitude_watts = line.amplitude_watts / gain.max(0.5);
+                running.lower_bound = gain < 0.5;
+                running.explained = line.explained;
+                running.watts_per_second = steepest(history, period, sampling);
+            }
+        }
+        running.claim_limit_hz = claim;
+        self.track.push_back((now.since(running.opened_at), present));
+        while self.track.front().is_some_and(|first| now.since(running.opened_at) - first.0 > 10.0 * period) {
+            self.track.pop_front();
+        }
+        running.damping_ratio = damping(&self.track, running.frequency_hz);
+        if present < 0.8 * limits.oscillation_watts {
+            let since = *self.below_since.get_or_insert(now);
+            if now.since(since) >= (CYCLES * period).max(30.0) {
+                running.ended_at = Some(since);
+                return Some(running);
+            }
+        } else {
+            self.below_since = None;
+        }
+        self.current = Some(running.clone());
+        Some(running)
+    }
+
+    /// Another rate that explains the stretch clearly better: the first lock may have been on a harmonic, or the job's step
+    /// has changed. Looked for every ten seconds.
+    fn relock(
+        &self,
+        stretch: &[f64],
+        running: &Oscillation,
+        limits: &Resolved,
+        claim: f64,
+        sampling: f64,
+    ) -> Option<spectrum::Line> {
+        if !self.bins.is_multiple_of(100) {
+            return None;
+        }
+        let (line, _, _) = self.find(stretch, limits, claim, sampling)?;
+        let other = (line.frequency_hz / running.frequency_hz - 1.0).abs() > 0.1;
+        (other && line.explained > running.explained + 0.1).then_some(line)
+    }
+}
+
+/// The last cycles all swing, and in one phase.
+fn sustained(stretch: &[f64], hertz: f64, amplitude: f64) -> bool {
+    let cycle = (1.0 / hertz / BIN).round() as usize;
+    let flat = spectrum::without_trend(stretch);
+    let count = flat.len() / cycle.max(1);
+    if count < CYCLES as usize {
+        return false;
+    }
+    let cycles: Vec<_> = (0..CYCLES as usize)
+        .map(|back| {
+            let end = flat.len() - back * cycle;
+            let own = spectrum::demodulate(&flat[end - cycle..end], hertz);
+            // Refer all of them to one origin.
+            own * realfft::num_complex::Complex::from_polar(1.0, -std::f64::consts::TAU * hertz * BIN * (end - cycle) as f64)
+        })
+        .collect();
+    let swing = |z: &realfft::num_complex::Complex<f64>| 4.0 * z.norm() / cycle as f64;
+    let coherent =
+        cycles.iter().sum::<realfft::num_complex::Complex<f64>>().norm() / cycles.iter().map(|z| z.norm()).sum::<f64>();
+    cycles.iter().all(|z| swing(z) >= 0.5 * amplitude) && coherent >= 0.8
+}
+
+/// What sensor window and interpolation leave of the amplitude.
+pub fn gain(hertz: f64, sampling: f64) -> f64 {
+    sinc(hertz * SENSOR_WINDOW).abs() * interpolation_gain(hertz, sampling)
+}
+
+/// Highest frequency that is claimed: 0.4 of the sampling rate, 4 Hz at most (facts/power-swings.md §1.3).
+pub fn claim_limit(sampling: f64) -> f64 {
+    (0.4 / sampling.max(BIN)).min(4.0)
+}
+
+/// Quantile 1 − p of F(2, 2K): K (p^(−1/K) − 1).
+pub fn synchrony_threshold(p: f64) -> f64 {
+    let k = SUMS as f64;
+    k * (p.powf(-1.0 / k) - 1.0)
+}
+
+fn steepest(history: &History, period: f64, sampling: f64) -> f64 {
+    let span = (sampling.max(1.0_f64.min(period / 2.0)) / BIN).round().max(1.0) as usize;
+    let change = |age: usize| Some((history.back(age)? - history.back(age + span)?).abs());
+    (0..(period / BIN) as usize).filter_map(change).fold(0.0, f64::max) / (span as f64 * BIN)
+}
+
+/// −σ/√(σ² + ω²) from the slope σ of the amplitude's logarithm.
+fn damping(track: &VecDeque<(f64, f64)>, hertz: f64) -> f64 {
+    let points: Vec<(f64, f64)> = track.iter().filter(|point| point.1 > 0.0).map(|&(t, a)| (t, a.ln())).collect();
+    let count = points.len() as f64;
+    if count < 4.0 {
+        return 0.0;
+    }
+    let (mean_t, mean_a) = (points.iter().map(|p| p.0).sum::<f64>() / count, points.iter().map(|p| p.1).sum::<f64>() / count);
+    let spread: f64 = points.iter().map(|p| (p.0 - mean_t).powi(2)).sum();
+    let slope = points.iter().map(|p| (p.0 - mean_t) * (p.1 - mean_a)).sum::<f64>() / spread.max(1e-9);
+    -slope / slope.hypot(std::f64::consts::TAU * hertz)
+}
+
+/// Σᵢ ±pᵢ, the signs fixed by source and sum.
+fn signed_sums(watts: &[f32]) -> [f32; SUMS] {
+    let mut sums = [0.0f32; SUMS];
+    for (source, &watts) in watts.iter().enumerate() {
+        let bits = mix(source as u64);
+        for (sum, total) in sums.iter_mut().enumerate() {
+            *total += if bits >> sum & 1 == 1 { watts } else { -watts };
+        }
+    }
+    sums
+}
+
+/// SplitMix64's finaliser: 64 well-mixed bits of an index.
+fn mix(index: u64) -> u64 {
+    let mut z = index.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}

@@ -1,0 +1,195 @@
+//! Which repetition a stretch of power holds: candidates from a spectrum, figures from least squares.
+
+use super::history::BIN;
+use realfft::{RealFftPlanner, num_complex::Complex};
+use std::f64::consts::TAU;
+
+/// Harmonics that a repetition is fitted with, its fundamental included.
+pub const HARMONICS: usize = 4;
+
+/// A repetition fitted to a stretch.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Line {
+    pub frequency_hz: f64,
+    /// Peak to peak of the fundamental, watts, as it stands in the data.
+    pub amplitude_watts: f64,
+    /// Share of the stretch's variance (its linear trend taken off) that fundamental and harmonics explain.
+    pub explained: f64,
+}
+
+/// The repetition rate whose harmonics hold most of the (Hann-windowed) spectrum, between `lowest` and `highest` hertz. A
+/// rate is never mistaken for its half or third: those add no power. None: the stretch is flat or too short.
+pub fn strongest_rate(stretch: &[f64], lowest: f64, highest: f64) -> Option<f64> {
+    let flat = without_trend(stretch);
+    let count = flat.len();
+    let size = (4 * count).next_power_of_two();
+    let mut padded = vec![0.0; size];
+    for (index, value) in flat.iter().enumerate() {
+        padded[index] = value * (0.5 - 0.5 * (TAU * (index as f64 + 0.5) / count as f64).cos());
+    }
+    let transform = RealFftPlanner::<f64>::new().plan_fft_forward(size);
+    let mut spectrum = transform.make_output_vec();
+    transform.process(&mut padded, &mut spectrum).ok()?;
+    let power: Vec<f64> = spectrum.iter().map(Complex::norm_sqr).collect();
+    let resolution = 1.0 / (size as f64 * BIN);
+    let near = |bin: usize, reach: usize| {
+        let high = (bin + reach).min(power.len().saturating_sub(1));
+        power.get(bin.saturating_sub(reach)..=high).map_or(0.0, |part| part.iter().copied().fold(0.0, f64::max))
+    };
+    let first = (lowest / resolution).ceil() as usize;
+    let last = ((highest / resolution) as usize).min(power.len().saturating_sub(2));
+    let score = |bin: usize| -> f64 {
+        let above: f64 = (2..=HARMONICS)
+            .filter(|harmonic| (harmonic * bin) as f64 * resolution <= highest)
+            .map(|h| near(h * bin, h / 2))
+            .sum();
+        power[bin] + above
+    };
+    let peak = (first.max(1)..=last).filter(|&bin| power[bin] >= power[bin - 1] && power[bin] >= power[bin + 1]);
+    let best = peak.max_by(|&a, &b| score(a).total_cmp(&score(b)))?;
+    (power[best] > 0.0).then(|| best as f64 * resolution)
+}
+
+/// Least squares of fundamental, harmonics and a linear trend at just this frequency.
+pub fn at(stretch: &[f64], hertz: f64, highest: f64) -> Option<Line> {
+    explained(stretch, hertz, highest)
+}
+
+/// The same, the frequency moved to where they explain most.
+pub fn fit(stretch: &[f64], near_hz: f64, highest: f64) -> Option<Line> {
+    let length = stretch.len() as f64 * BIN;
+    let mut step = 0.25 / length;
+    let mut best = (near_hz, explained(stretch, near_hz, highest)?);
+    while step > 0.002 / length {
+        let sides = [best.0 - step, best.0 + step];
+        let better =
+            sides.into_iter().filter(|&hz| hz > 0.5 / length).filter_map(|hz| Some((hz, explained(stretch, hz, highest)?)));
+        match better.max_by(|a, b| a.1.explained.total_cmp(&b.1.explained)) {
+            Some(side) if side.1.explained > best.1.explained => best = side,
+            _ => step /= 2.0,
+        }
+    }
+    Some(best.1)
+}
+
+fn explained(stretch: &[f64], hertz: f64, highest: f64) -> Option<Line> {
+    let harmonics = (1..=HARMONICS).take_while(|&harmonic| harmonic == 1 || harmonic as f64 * hertz <= highest).count();
+    let unknowns = 2 + 2 * harmonics;
+    let count = stretch.len();
+    if count < 2 * unknowns {
+        return None;
+    }
+    let mut normal = vec![vec![0.0; unknowns + 1]; unknowns];
+    let mut row = vec![0.0; unknowns];
+    for (index, &value) in stretch.iter().enumerate() {
+        row[0] = 1.0;
+        row[1] = index as f64 / count as f64 - 0.5;
+        // Angle addition instead of a sine per harmonic.
+        let (sin, cos) = (TAU * hertz * index as f64 * BIN).sin_cos();
+        let (mut s, mut c) = (sin, cos);
+        for harmonic in 0..harmonics {
+            (row[2 + 2 * harmonic], row[3 + 2 * harmonic]) = (c, s);
+            (s, c) = (s * cos + c * sin, c * cos - s * sin);
+        }
+        for (i, line) in normal.iter_mut().enumerate() {
+            for j in i..unknowns {
+                line[j] += row[i] * row[j];
+            }
+            line[unknowns] += row[i] * value;
+        }
+    }
+    for i in 1..unknowns {
+        for j in 0..i {
+            normal[i][j] = normal[j][i];
+        }
+    }
+    let right: Vec<f64> = normal.iter().map(|line| line[unknowns]).collect();
+    let solution = solve(normal)?;
+    let flat = without_trend(stretch);
+    let variance: f64 = flat.iter().map(|value| value * value).sum();
+    let total: f64 = stretch.iter().map(|value| value * value).sum();
+    let fitted: f64 = solution.iter().zip(&right).map(|(a, b)| a * b).sum();
+    let explained = if variance > 0.0 { 1.0 - (total - fitted).max(0.0) / variance } else { 0.0 };
+    Some(Line { frequency_hz: hertz, amplitude_watts: 2.0 * solution[2].hypot(solution[3]), explained })
+}
+
+/// Gauss elimination with pivots; the last column is the right side.
+fn solve(mut matrix: Vec<Vec<f64>>) -> Option<Vec<f64>> {
+    let size = matrix.len();
+    for column in 0..size {
+        let pivot = (column..size).max_by(|&a, &b| matrix[a][column].abs().total_cmp(&matrix[b][column].abs()))?;
+        matrix.swap(column, pivot);
+        if matrix[column][column].abs() < 1e-12 {
+            return None;
+        }
+        for line in 0..size {
+            if line != column {
+                let factor = matrix[line][column] / matrix[column][column];
+                for index in column..=size {
+                    matrix[line][index] -= factor * matrix[column][index];
+                }
+            }
+        }
+    }
+    Some((0..size).map(|line| matrix[line][size] / matrix[line][line]).collect())
+}
+
+/// The stretch without its straight line of least squares.
+pub fn without_trend(stretch: &[f64]) -> Vec<f64> {
+    let count = stretch.len() as f64;
+    let mean = stretch.iter().sum::<f64>() / count;
+    let centre = (count - 1.0) / 2.0;
+    let spread = count * (count * count - 1.0) / 12.0;
+    let slope = stretch.iter().enumerate().map(|(i, value)| (i as f64 - centre) * (value - mean)).sum::<f64>() / spread.max(1.0);
+    stretch.iter().enumerate().map(|(i, value)| value - mean - slope * (i as f64 - centre)).collect()
+}
+
+/// Σ x(t) e^(−2πift), with t from the stretch's start.
+pub fn demodulate(stretch: &[f64], hertz: f64) -> Complex<f64> {
+    let turn = Complex::from_polar(1.0, -TAU * hertz * BIN);
+    let mut phase = Complex::new(1.0, 0.0);
+    let mut sum = Complex::new(0.0, 0.0);
+    for &value in stretch {
+        sum += phase * value;
+        phase *= turn;
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn square(seconds: f64, hertz: f64, duty: f64) -> Vec<f64> {
+        let high = |index: usize| (index as f64 * BIN * hertz).fract() < duty;
+        (0..(seconds / BIN) as usize).map(|index| 40e3 + if high(index) { 30e3 } else { 0.0 }).collect()
+    }
+
+    #[test]
+    fn the_repetition_rate_is_found_also_where_a_harmonic_is_larger() {
+        // Two pulses a cycle, not quite alike: the second harmonic is the largest line.
+        let pulse = |t: f64| {
+            if t < 0.25 {
+                30.0
+            } else if (0.5..0.75).contains(&t) {
+                22.0
+            } else {
+                0.0
+            }
+        };
+        let stretch: Vec<f64> = (0..400).map(|index| pulse((index as f64 * BIN * 0.2).fract())).collect();
+        let rate = strongest_rate(&stretch, 3.0 / 40.0, 2.0).unwrap();
+        assert!((rate - 0.2).abs() < 0.01, "{rate}");
+    }
+
+    #[test]
+    fn frequency_and_amplitude_of_a_square_wave() {
+        let stretch = square(30.0, 0.244, 0.7);
+        let rate = strongest_rate(&stretch, 0.1, 4.0).unwrap();
+        let line = fit(&stretch, rate, 4.0).unwrap();
+        let truth = 2.0 * 30e3 * 2.0 / std::f64::consts::PI * (std::f64::consts::PI * 0.7).sin();
+        assert!((line.frequency_hz / 0.244 - 1.0).abs() < 0.003, "{line:?}");
+        assert!((line.amplitude_watts / truth - 1.0).abs() < 0.02, "{line:?} {truth}");
+        assert!(line.explained > 0.9);
+    }
+}

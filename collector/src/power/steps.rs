@@ -1,0 +1,219 @@
+//! Changes of level.
+//!
+//! A *level* is the mean over one cycle of the oscillation that the sum is known to have, over 1 s where it has none. A *step*
+//! is a change of level beyond a limit, which allows so many watts within so many seconds:
+//!
+//! * **at once**, when the sum leaves its envelope by more than the limit: the envelope is the range of the last three cycles
+//!   (30 s if that is longer) and the level before the last step;
+//! * **inside the envelope**, when two windows of one cycle, as far apart as the limit's window, differ by more than the limit,
+//!   and went on doing so for one cycle (10 s while none is known: the third of the 30 s).
+//!
+//! A limit over w seconds is judged only where the samples are at least as fine as w. Steps are opened by data up to the
+//! present bin alone; their figures are refined for at most a minute, while the level after becomes known.
+
+use super::history::BIN;
+use super::{Cycle, History, Resolved};
+use gridstep_wire::Micros;
+use serde::{Deserialize, Serialize};
+
+/// Seconds that stand for a cycle where none is known.
+const CYCLE_UNKNOWN: f64 = 10.0;
+/// Shortest envelope, seconds.
+const ENVELOPE: f64 = 30.0;
+/// A movement that goes on within this time (or its limit's window) of a step is the same step, seconds.
+const MOVING: f64 = 10.0;
+/// A step's figures are refined this long, seconds.
+const SETTLE: f64 = 60.0;
+
+/// A step as far as it is known.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Where the sum had made half of its way.
+    pub started_at: Micros,
+    pub opened_at: Micros,
+    /// Level before and after, watts.
+    pub before_watts: f64,
+    pub after_watts: f64,
+    /// Steepest change within 1 s (or one sampling period, if that is longer), watts per second, signed.
+    pub watts_per_second: f64,
+    /// From 10 to 90 % of the way, seconds.
+    pub rise_seconds: f64,
+    /// The limit that was exceeded: seconds, watts.
+    pub limit: (f64, f64),
+    /// No longer refined.
+    pub settled: bool,
+}
+
+impl Step {
+    pub fn delta_watts(&self) -> f64 {
+        self.after_watts - self.before_watts
+    }
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct StepJudge {
+    current: Option<Step>,
+    /// Level before the last step, watts: belongs to the envelope.
+    level_before: Option<f64>,
+    /// Windows inside the envelope begin after this.
+    settled_at: Option<Micros>,
+    /// By limit: for how many bins in a row the levels have differed, signed.
+    runs: [i32; 3],
+}
+
+fn bins(seconds: f64) -> usize {
+    (seconds / BIN).round().max(1.0) as usize
+}
+
+impl StepJudge {
+    /// Looks at the newest bin. Gives the step that it opens or refines.
+    pub fn judge(&mut self, history: &History, limits: &Resolved, cycle: Option<Cycle>, sampling: f64) -> Option<Step> {
+        if let Some(step) = self.refine(history, cycle, sampling) {
+            return Some(step);
+        }
+        let found = self.leaves_envelope(history, limits, cycle, sampling);
+        let step = found.or_else(|| self.outlasts_cycle(history, limits, cycle, sampling))?;
+        if let Some(current) = &self.current
+            && current.delta_watts().signum() == step.delta_watts().signum()
+            && step.opened_at.since(current.opened_at) < step.limit.0.max(MOVING)
+        {
+            // The same movement goes on.
+            self.settled_at = history.last();
+            return None;
+        }
+        self.level_before = Some(step.before_watts);
+        self.settled_at = history.last();
+        self.runs = [0; 3];
+        self.current = Some(step.clone());
+        Some(step)
+    }
+
+    /// Start of the stretch without a step, as far as is known.
+    pub fn quiet_since(&self) -> Option<Micros> {
+        self.settled_at
+    }
+
+    /// Forgets the past: the sum's make-up has changed.
+    pub fn reset(&mut self, at: Micros) {
+        self.settled_at = Some(at);
+        self.runs = [0; 3];
+    }
+
+    fn leaves_envelope(&self, history: &History, limits: &Resolved, cycle: Option<Cycle>, sampling: f64) -> Option<Step> {
+        let length = cycle.map_or(ENVELOPE, |cycle| (3.0 * cycle.period).max(ENVELOPE));
+        // A single bin is not a level: the middle of three.
+        let mut newest = [history.back(0)?, history.back(1)?, history.back(2)?];
+        newest.sort_by(f64::total_cmp);
+        let now = newest[1];
+        limits.steps.iter().find_map(|&(window, limit)| {
+            if sampling > window {
+                return None;
+            }
+            let window_bins = bins(window);
+            if history.len() < window_bins + bins(1.0) + 2 {
+                return None;
+            }
+            // The envelope ends where the window begins: what moves within the window is what is judged. Where a step lies in
+            // the window, what came after it is no news.
+            let since_step = self.settled_at.map_or(usize::MAX, |at| history.age(at).saturating_sub(window_bins.min(bins(1.0))));
+            let (mut low, mut high) = history.range(window_bins.min(since_step), bins(length))?;
+            if let Some(level) = self.level_before {
+                (low, high) = (low.min(level), high.max(level));
+            }
+            let direction = if now > high + limit {
+                1.0
+            } else if now < low - limit {
+                -1.0
+            } else {
+                return None;
+            };
+            Some(measure(history, window_bins, cycle, sampling, direction, (window, limit)))
+        })
+    }
+
+    fn outlasts_cycle(&mut self, history: &History, limits: &Resolved, cycle: Option<Cycle>, sampling: f64) -> Option<Step> {
+        let period = cycle.map_or(CYCLE_UNKNOWN, |cycle| cycle.period);
+        let level = bins(period);
+        let quiet = self.settled_at.map_or(history.len(), |at| history.age(at)).min(history.len());
+        for (index, &(window, limit)) in limits.steps.iter().enumerate() {
+            let apart = bins(window);
+            if sampling > window || quiet < 2 * level + apart {
+                self.runs[index] = 0;
+                continue;
+            }
+            let change = history.mean(0, level)? - history.mean(level + apart, level)?;
+            let sign = if change.abs() > limit { change.signum() as i32 } else { 0 };
+            let run = &mut self.runs[index];
+            *run = if sign != 0 && run.signum() == sign { *run + sign } else { sign };
+            if run.unsigned_abs() as usize >= level {
+                let reach = 2 * level + apart;
+                return Some(measure(history, reach, cycle, sampling, f64::from(sign), (window, limit)));
+            }
+        }
+        None
+    }
+
+    /// Follows the open step until its levels are known.
+    fn refine(&mut self, history: &History, cycle: Option<Cycle>, sampling: f64) -> Option<Step> {
+        let step = self.current.as_mut()?;
+        let since = history.last()?.since(step.opened_at);
+        let cycles = cycle.map_or(SETTLE / 6.0, |cycle| 3.0 * cycle.period + 1.0);
+        let due = since >= SETTLE || (since >= cycles && cycle.is_some());
+        // Once a second is enough.
+        if !due && (since / BIN).round() as i64 % 10 != 0 {
+            return None;
+        }
+        let reach = history.age(step.started_at);
+        let length = cycle.map_or(1.0, |cycle| cycle.period);
+        let rise = bins(step.rise_seconds.max(sampling));
+        let room = reach.saturating_sub(rise);
+        let level = match cycle {
+            // Whole cycles only, up to three.
+            Some(cycle) => ((room as f64 * BIN / cycle.period).floor().min(3.0) * cycle.period / BIN).round() as usize,
+            None => room.min(bins(CYCLE_UNKNOWN)),
+        };
+        if room >= bins(length) && level > 0 {
+            let skip = room - level;
+            step.after_watts = history.mean(skip, level)?;
+        }
+        let refined = step.clone();
+        if due {
+            let mut settled = self.current.take()?;
+            settled.settled = true;
+            return Some(settled);
+        }
+        Some(refined)
+    }
+}
+
+/// The figures of a step that lies within the newest `reach` bins.
+fn measure(history: &History, reach: usize, cycle: Option<Cycle>, sampling: f64, direction: f64, limit: (f64, f64)) -> Step {
+    let level = bins(cycle.map_or(1.0, |cycle| cycle.period));
+    let span = bins(sampling.max(1.0));
+    // The steepest second is the step's middle.
+    let slope = |age: usize| Some(direction * (history.back(age)? - history.back(age + span)?));
+    let steepest = (0..=reach).max_by(|&a, &b| slope(a).unwrap_or(f64::MIN).total_cmp(&slope(b).unwrap_or(f64::MIN)));
+    let steepest = steepest.unwrap_or(0);
+    let watts_per_second = direction * slope(steepest).unwrap_or(0.0) / (span as f64 * BIN);
+    let middle = steepest + span / 2;
+    let before = history.mean(steepest + span, level).or_else(|| history.back(steepest + span)).unwrap_or(0.0);
+    let after_bins = level.min(steepest.max(1));
+    let after = history.mean(steepest.saturating_sub(after_bins), after_bins).unwrap_or(0.0);
+    let crossing = |share: f64| {
+        let level = before + share * (after - before);
+        let beyond = |age: usize| history.back(age).is_some_and(|watts| direction * (watts - level) >= 0.0);
+        let from = middle + 2 * span;
+        (0..=from).rev().find(|&age| beyond(age)).unwrap_or(middle)
+    };
+    let rise = crossing(0.1).saturating_sub(crossing(0.9)) as f64 * BIN;
+    Step {
+        started_at: history.at(crossing(0.5)),
+        opened_at: history.at(0),
+        before_watts: before,
+        after_watts: after,
+        watts_per_second,
+        rise_seconds: rise,
+        limit,
+        settled: false,
+    }
+}

@@ -1,0 +1,160 @@
+//! Why a GPU or node is slow: what changed on it and not on its peers.
+//!
+//! A fact's *excess* is its change against the GPU's own past, less the change of its peers; without a past, its distance to
+//! the peers. So a narrow link or an error total that a machine has had all along blames nothing.
+
+use super::facts::{Fact, Row};
+use serde::{Deserialize, Serialize};
+
+/// In the order in which they are named where several hold (contracts/incidents.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    PowerBrake,
+    PowerCap,
+    Thermal,
+    HbmDegraded,
+    NvlinkErrors,
+    PcieDegraded,
+    CpuContention,
+    NetworkSlow,
+    ClockLock,
+    Unknown,
+}
+
+impl Cause {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PowerBrake => "power_brake",
+            Self::PowerCap => "power_cap",
+            Self::Thermal => "thermal",
+            Self::HbmDegraded => "hbm_degraded",
+            Self::NvlinkErrors => "nvlink_errors",
+            Self::PcieDegraded => "pcie_degraded",
+            Self::CpuContention => "cpu_contention",
+            Self::NetworkSlow => "network_slow",
+            Self::ClockLock => "clock_lock",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// A cause with what speaks for it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    pub cause: Cause,
+    /// Facts that show it.
+    pub facts: Vec<usize>,
+    /// Causes whose facts were there to be seen, and were not seen.
+    pub ruled_out: Vec<Cause>,
+}
+
+/// Least share of seconds under a limiter beyond that of the peers.
+const DUTY: f64 = 0.2;
+/// Least relative loss of SM clock: the quantum is 15 MHz in 1845 (0.8 %), boards differ by 1.5 %.
+const CLOCK: f64 = 0.02;
+/// Least error rate, per second.
+const ERRORS: f64 = 0.2;
+
+/// `now`: the suspect's facts; `past`: its own before, if known; `peers`, `peers_past`: medians of its job.
+pub fn explain(now: &Row, past: Option<&Row>, peers: &Row, peers_past: Option<&Row>) -> Verdict {
+    let known = |fact: Fact| !now[fact as usize].is_nan();
+    let excess = |fact: Fact| {
+        let index = fact as usize;
+        let own = past.map(|past| past[index]).filter(|value| !value.is_nan());
+        let theirs = peers_past.map(|past| past[index]).filter(|value| !value.is_nan());
+        let value = match (own, theirs) {
+            (Some(own), Some(theirs)) => (now[index] - own) - (peers[index] - theirs),
+            _ => now[index] - peers[index],
+        };
+        if value.is_nan() { 0.0 } else { value }
+    };
+    let relative = |fact: Fact| excess(fact) / peers[fact as usize].abs().max(1e-9);
+    let slow_clock = relative(Fact::SmClock) < -CLOCK;
+    let checks: [(Cause, Vec<(Fact, bool)>); 9] = [
+        (Cause::PowerBrake, vec![(Fact::BrakeDuty, excess(Fact::BrakeDuty) > DUTY)]),
+        (
+            Cause::PowerCap,
+            vec![
+                (Fact::PowerLimit, relative(Fact::PowerLimit) < -0.05),
+                (Fact::PowerCapDuty, excess(Fact::PowerCapDuty) > DUTY && slow_clock && excess(Fact::ThermalDuty) <= DUTY),
+            ],
+        ),
+        (Cause::Thermal, vec![(Fact::ThermalDuty, excess(Fact::ThermalDuty) > DUTY)]),
+        (
+            Cause::HbmDegraded,
+            vec![
+                (Fact::EccUncorrected, excess(Fact::EccUncorrected) > 0.0),
+                (Fact::RemappedRows, excess(Fact::RemappedRows) > 0.0),
+                (Fact::EccCorrected, excess(Fact::EccCorrected) > ERRORS),
+            ],
+        ),
+        (Cause::NvlinkErrors, vec![(Fact::NvlinkErrors, excess(Fact::NvlinkErrors) > ERRORS)]),
+        (
+            Cause::PcieDegraded,
+            vec![
+                (Fact::PcieWidth, relative(Fact::PcieWidth) < -0.1),
+                (Fact::PcieGeneration, excess(Fact::PcieGeneration) < -0.7),
+                (Fact::PcieReplays, excess(Fact::PcieReplays) > 5.0 * ERRORS),
+            ],
+        ),
+        (
+            Cause::CpuContention,
+            vec![
+                (Fact::CpuUtilization, excess(Fact::CpuUtilization) > 0.15),
+                (Fact::CpuPressure, excess(Fact::CpuPressure) > 0.1),
+            ],
+        ),
+        (
+            Cause::NetworkSlow,
+            vec![
+                (Fact::NetworkErrors, excess(Fact::NetworkErrors) > 5.0 * ERRORS),
+                (Fact::NetworkLink, relative(Fact::NetworkLink) < -0.1),
+            ],
+        ),
+        (Cause::ClockLock, vec![(Fact::SmClock, slow_clock)]),
+    ];
+    let seen = |(_, facts): &&(Cause, Vec<(Fact, bool)>)| facts.iter().any(|&(_, holds)| holds);
+    let ruled_out = |found: Cause| {
+        let absent =
+            checks.iter().filter(|check| !seen(check) && check.0 != found && check.1.iter().any(|&(fact, _)| known(fact)));
+        absent.map(|check| check.0).collect()
+    };
+    match checks.iter().find(seen) {
+        Some((cause, facts)) => {
+            let mut shown: Vec<usize> = facts.iter().filter(|fact| fact.1).map(|fact| fact.0 as usize).collect();
+            if slow_clock && *cause != Cause::ClockLock {
+                shown.push(Fact::SmClock as usize);
+            }
+            if *cause == Cause::Thermal {
+                shown.push(Fact::Temperature as usize);
+            }
+            Verdict { cause: *cause, facts: shown, ruled_out: ruled_out(*cause) }
+        }
+        None => Verdict { cause: Cause::Unknown, facts: Vec::new(), ruled_out: ruled_out(Cause::Unknown) },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(values: &[(Fact, f64)]) -> Row {
+        let mut row = [f64::NAN; Fact::COUNT];
+        values.iter().for_each(|&(fact, value)| row[fact as usize] = value);
+        row
+    }
+
+    #[test]
+    fn a_history_blames_nothing_and_a_change_does() {
+        let peers = row(&[(Fact::PcieWidth, 16.0), (Fact::SmClock, 1845.0), (Fact::ThermalDuty, 0.0)]);
+        let past = row(&[(Fact::PcieWidth, 8.0), (Fact::SmClock, 1830.0), (Fact::ThermalDuty, 0.0)]);
+        assert_eq!(explain(&past, Some(&past), &peers, Some(&peers)).cause, Cause::Unknown);
+        let hot = row(&[(Fact::PcieWidth, 8.0), (Fact::SmClock, 1500.0), (Fact::ThermalDuty, 1.0)]);
+        let verdict = explain(&hot, Some(&past), &peers, Some(&peers));
+        assert_eq!(verdict.cause, Cause::Thermal);
+        assert!(verdict.ruled_out.contains(&Cause::PcieDegraded));
+        let locked = row(&[(Fact::PcieWidth, 8.0), (Fact::SmClock, 1500.0), (Fact::ThermalDuty, 0.0)]);
+        assert_eq!(explain(&locked, Some(&past), &peers, Some(&peers)).cause, Cause::ClockLock);
+    }
+}

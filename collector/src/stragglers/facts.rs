@@ -1,0 +1,143 @@
+//! What is known of a GPU and its node beside its waiting: clocks, limiters, links, errors, host. Blocks of seconds become
+//! one row of facts; rows are compared with the GPU's own past and with its peers.
+
+use crate::align::seconds::Second;
+use crate::fleet::{GpuMetric, NodeMetric};
+use serde::{Deserialize, Serialize};
+
+macro_rules! facts {
+    ($($(#[$doc:meta])* $name:ident = $signal:literal,)*) => {
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Fact { $($(#[$doc])* $name,)* }
+
+        impl Fact {
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// As in an incident's evidence, unit in the name.
+            pub fn signal(self) -> &'static str {
+                match self { $(Self::$name => $signal,)* }
+            }
+        }
+    };
+}
+
+facts! {
+    /// While it computes: spinning GPUs float to their highest clock.
+    SmClock = "sm_clock_mhz",
+    Temperature = "temperature_celsius",
+    MemoryTemperature = "memory_temperature_celsius",
+    Power = "power_watts",
+    SmActive = "sm_active_ratio",
+    Utilization = "gpu_utilization_ratio",
+    /// Share of seconds with a thermal reason set.
+    ThermalDuty = "thermal_slowdown_ratio",
+    PowerCapDuty = "power_cap_ratio",
+    BrakeDuty = "power_brake_ratio",
+    PowerLimit = "power_limit_watts",
+    PcieWidth = "pcie_link_width",
+    PcieGeneration = "pcie_link_generation",
+    PcieReplays = "pcie_replays_per_second",
+    NvlinkErrors = "nvlink_errors_per_second",
+    EccCorrected = "ecc_corrected_per_second",
+    EccUncorrected = "ecc_uncorrected_per_second",
+    RemappedRows = "remapped_rows_per_second",
+    CpuUtilization = "cpu_utilization_ratio",
+    CpuPressure = "cpu_pressure_ratio",
+    NetworkErrors = "network_errors_per_second",
+    NetworkLink = "network_link_bits_per_second",
+}
+
+/// One value per [`Fact`]; NaN: not known.
+pub type Row = [f64; Fact::COUNT];
+
+/// Builds a row from seconds.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Gatherer {
+    sums: Vec<f64>,
+    counts: Vec<u32>,
+    /// Counters: value and second when last seen.
+    counters: Vec<Option<(f64, i64)>>,
+}
+
+impl Default for Gatherer {
+    fn default() -> Self {
+        Self { sums: vec![0.0; Fact::COUNT], counts: vec![0; Fact::COUNT], counters: vec![None; Fact::COUNT] }
+    }
+}
+
+const THERMAL: u64 = gridstep_wire::reasons::SW_THERMAL | gridstep_wire::reasons::HW_THERMAL;
+
+impl Gatherer {
+    /// Takes one second of a GPU (and of its node).
+    pub fn take(&mut self, second: i64, gpus: &Second, gpu: usize, node: Option<(&Second, usize)>, watts: f64, computing: bool) {
+        let value = |metric: GpuMetric| gpus.column(metric as usize).get(gpu).copied().unwrap_or(f64::NAN);
+        if computing {
+            self.mean(Fact::SmClock, value(GpuMetric::SmClock));
+        }
+        self.mean(Fact::Temperature, value(GpuMetric::Temperature));
+        self.mean(Fact::MemoryTemperature, value(GpuMetric::MemoryTemperature));
+        self.mean(Fact::Power, watts);
+        self.mean(Fact::SmActive, value(GpuMetric::SmActive));
+        self.mean(Fact::Utilization, value(GpuMetric::Utilization));
+        let reasons = value(GpuMetric::EventReasons);
+        if !reasons.is_nan() {
+            let set = |mask: u64| f64::from(u8::from(reasons as u64 & mask != 0));
+            self.mean(Fact::ThermalDuty, set(THERMAL));
+            self.mean(Fact::PowerCapDuty, set(gridstep_wire::reasons::SW_POWER_CAP));
+            self.mean(Fact::BrakeDuty, set(gridstep_wire::reasons::HW_POWER_BRAKE));
+        }
+        self.mean(Fact::PowerLimit, value(GpuMetric::PowerLimit));
+        // An idle link rests at a lower generation: only what it shows under load counts.
+        if computing {
+            self.mean(Fact::PcieWidth, value(GpuMetric::PcieWidth));
+            self.mean(Fact::PcieGeneration, value(GpuMetric::PcieGeneration));
+        }
+        self.rate(Fact::PcieReplays, second, value(GpuMetric::PcieReplays));
+        self.rate(Fact::NvlinkErrors, second, value(GpuMetric::NvlinkErrors));
+        self.rate(Fact::EccCorrected, second, value(GpuMetric::EccCorrected));
+        self.rate(Fact::EccUncorrected, second, value(GpuMetric::EccUncorrected));
+        self.rate(Fact::RemappedRows, second, value(GpuMetric::RemappedRows));
+        if let Some((nodes, node)) = node {
+            let value = |metric: NodeMetric| nodes.column(metric as usize).get(node).copied().unwrap_or(f64::NAN);
+            self.mean(Fact::CpuUtilization, value(NodeMetric::CpuUtilization));
+            self.mean(Fact::CpuPressure, value(NodeMetric::CpuPressure));
+            self.rate(Fact::NetworkErrors, second, value(NodeMetric::NetworkErrors));
+            self.mean(Fact::NetworkLink, value(NodeMetric::NetworkLink));
+        }
+    }
+
+    fn mean(&mut self, fact: Fact, value: f64) {
+        if !value.is_nan() {
+            self.sums[fact as usize] += value;
+            self.counts[fact as usize] += 1;
+        }
+    }
+
+    /// A counter's growth per second; a reset (or first sight) says nothing.
+    fn rate(&mut self, fact: Fact, second: i64, value: f64) {
+        if value.is_nan() {
+            return;
+        }
+        if let Some((before, at)) = self.counters[fact as usize].replace((value, second))
+            && value >= before
+            && second > at
+        {
+            self.sums[fact as usize] += value - before;
+            self.counts[fact as usize] += (second - at) as u32;
+        }
+    }
+
+    /// The row of what was taken since the last call.
+    pub fn finish(&mut self) -> Row {
+        let mut row = [f64::NAN; Fact::COUNT];
+        for (index, value) in row.iter_mut().enumerate() {
+            if self.counts[index] > 0 {
+                *value = self.sums[index] / f64::from(self.counts[index]);
+            }
+        }
+        self.sums.fill(0.0);
+        self.counts.fill(0);
+        row
+    }
+}

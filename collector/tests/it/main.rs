@@ -1,0 +1,9 @@
+//! The collector from outside: real listeners on free ports, a client that speaks as an agent does, the API over HTTP.
+
+mod agent;
+mod checkpoint;
+mod collector;
+mod malformed;
+mod recording;
+mod stream;
+mod tls;

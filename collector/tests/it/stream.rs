@@ -1,0 +1,80 @@
+//! What is streamed shows, and counts once.
+
+use crate::agent::{Agent, SAMPLES};
+use crate::collector::{get, json, json_until, start};
+use tonic::Code;
+
+#[tokio::test]
+async fn what_is_streamed_shows() {
+    let state = tempfile::tempdir().unwrap();
+    let server = start(state.path()).await;
+    let (mut agent, welcome) = Agent::join(server.grpc, "node1", 1).await;
+    assert_eq!(welcome.durable, 0);
+    agent.send_batch(1).await;
+    agent.ack_until(|ack| ack.received == 1).await;
+    let nodes = json_until(&server, "/api/v1/nodes", |nodes| nodes[0]["samples"] == SAMPLES).await;
+    assert_eq!(nodes[0]["node"], "node1");
+    assert_eq!(nodes[0]["connected"], true);
+    let fleet = json(&server, "/api/v1/fleet").await;
+    assert_eq!(fleet[0]["gpus"].as_array().unwrap().len(), 8);
+    assert_eq!(fleet[0]["gpus"][3]["uuid"], "GPU-3");
+    let metrics = get(&server, "/metrics").await;
+    assert!(metrics.contains(&format!("gridstep_collector_samples_total {SAMPLES}\n")), "{metrics}");
+    assert!(metrics.contains("gridstep_collector_unknown_samples_total 8\n"), "{metrics}");
+    assert!(metrics.contains("gridstep_collector_streams 1\n"), "{metrics}");
+    assert_eq!(get(&server, "/healthz").await, "ok\n");
+    assert!(get(&server, "/").await.contains("<title>gridstep</title>"));
+    server.stop().await.unwrap();
+    assert_eq!(agent.end().await.unwrap().code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn power_of_a_second_is_judged_and_shows() {
+    let state = tempfile::tempdir().unwrap();
+    let server = start(state.path()).await;
+    let (mut agent, _) = Agent::join(server.grpc, "node1", 1).await;
+    let feed = async {
+        let mut ticks = tokio::time::interval(std::time::Duration::from_millis(50));
+        for sequence in 1.. {
+            ticks.tick().await;
+            agent.send_batch(sequence).await;
+            agent.ack_until(|ack| ack.received >= sequence).await;
+        }
+    };
+    let seen = json_until(&server, "/api/v1/power", |power| power["points"].as_array().is_some_and(|points| !points.is_empty()));
+    let power = tokio::select! { power = seen => power, () = feed => unreachable!() };
+    let watts = power["points"][0]["watts"].as_f64().unwrap();
+    assert!((watts - 4800.0).abs() < 1.0, "{power:#}");
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_batch_that_comes_again_counts_once() {
+    let state = tempfile::tempdir().unwrap();
+    let server = start(state.path()).await;
+    let (mut agent, _) = Agent::join(server.grpc, "node1", 1).await;
+    for sequence in 1..=3 {
+        agent.send_batch(sequence).await;
+    }
+    agent.ack_until(|ack| ack.received == 3).await;
+    drop(agent);
+    let (mut agent, _) = Agent::join(server.grpc, "node1", 1).await;
+    for sequence in 1..=4 {
+        agent.send_batch(sequence).await;
+    }
+    agent.ack_until(|ack| ack.received == 4).await;
+    json_until(&server, "/api/v1/nodes", |nodes| nodes[0]["samples"] == 4 * SAMPLES && nodes[0]["lost_batches"] == 0).await;
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_newest_stream_of_a_node_replaces_the_one_before() {
+    let state = tempfile::tempdir().unwrap();
+    let server = start(state.path()).await;
+    let (mut old, _) = Agent::join(server.grpc, "node1", 1).await;
+    let (mut new, _) = Agent::join(server.grpc, "node1", 1).await;
+    assert_eq!(old.end().await.unwrap().code(), Code::Aborted);
+    new.send_batch(1).await;
+    new.ack_until(|ack| ack.received == 1).await;
+    server.stop().await.unwrap();
+}
