@@ -46,7 +46,7 @@ pub fn read(path: &Path) -> Result<Vec<Place>, TopologyError> {
 
 fn parse(text: &str, path: &Path) -> Result<Vec<Place>, TopologyError> {
     let failed = |source| TopologyError::Csv { path: path.into(), source };
-    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).flexible(true).from_reader(text.as_bytes());
+    let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text.as_bytes());
     let headers = reader.headers().map_err(failed)?.clone();
     let mut places = Vec::new();
     let mut seen = HashMap::new();
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn state_and_further_columns_are_optional() {
-        let places = read("node,rack,feeder,row,state\nn1,r1,f1,A,drained\nn2,r1,f1,B,\nn3,r2,f1\n").unwrap();
+        let places = read("node,rack,feeder,row,state\nn1,r1,f1,A,drained\nn2,r1,f1,B,\nn3,r2,f1,C,in_service\n").unwrap();
         assert_eq!(places.iter().map(|place| place.in_service).collect::<Vec<_>>(), [false, true, true]);
         assert_eq!((places[2].node.as_str(), places[2].rack.as_str()), ("n3", "r2"));
     }

@@ -3,7 +3,7 @@
 use crate::collector::DEADLINE;
 use gridstep_wire::block::BlockBuilder;
 use gridstep_wire::pb::telemetry_client::TelemetryClient;
-use gridstep_wire::pb::{self, AgentMessage, Ack, Welcome, agent_message, collector_message};
+use gridstep_wire::pb::{self, Ack, AgentMessage, Welcome, agent_message, collector_message};
 use gridstep_wire::{Micros, catalog};
 use std::net::SocketAddr;
 use tokio::sync::mpsc;

@@ -14,7 +14,8 @@ async fn refused(words: Vec<Kind>) -> Status {
         Err(status) => status,
     };
     let metrics = get(&server, "/metrics").await;
-    let counted = metrics.lines().any(|line| line.starts_with("gridstep_collector_rejected_messages_total{") && line.ends_with(" 1"));
+    let counted =
+        metrics.lines().any(|line| line.starts_with("gridstep_collector_rejected_messages_total{") && line.ends_with(" 1"));
     assert!(counted, "{metrics}");
     server.stop().await.unwrap();
     status
