@@ -161,6 +161,8 @@ fn is_dated(stamp_us: i64, now: Micros) -> bool {
 mod tests {
     use super::*;
     use gridstep_wire::block::BlockBuilder;
+    use proptest::prelude::*;
+    use prost::Message;
 
     const NOW: Micros = Micros(1_760_000_000_000_000);
 
@@ -215,5 +217,18 @@ mod tests {
     fn a_batch_of_too_many_rows_is_refused() {
         let rows = vec![(4, NOW.0, [Some(1), None, None]); MAX_ROWS + 1];
         assert!(decode(&batch(&rows), &declared(), NOW).unwrap_err().to_string().contains("65537 rows"));
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_that_were_tampered_with_never_panic(at in 0..200usize, byte: u8, cut in 0..200usize) {
+            let mut bytes = batch(&[(4, NOW.0, [Some(650_500), Some(3), Some(7)]); 9]).encode_to_vec();
+            let length = bytes.len();
+            bytes[at % length] = byte;
+            bytes.truncate(length - cut % length);
+            if let Ok(batch) = pb::Batch::decode(bytes.as_slice()) {
+                let _ = decode(&batch, &declared(), NOW);
+            }
+        }
     }
 }

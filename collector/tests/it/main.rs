@@ -3,6 +3,7 @@
 mod agent;
 mod checkpoint;
 mod collector;
+mod commands;
 mod malformed;
 mod recording;
 mod stream;

@@ -35,6 +35,13 @@ fn write(folder: &Path, file: &str, columns: Vec<(&str, ArrayRef)>) {
     writer.close().unwrap();
 }
 
+/// One GPU at 600 W.
+pub(crate) fn write_power(folder: &Path, file: &str, node: &str) {
+    let gpu: ArrayRef = Arc::new(UInt8Array::from_iter_values((0..ROWS).map(|_| 0)));
+    let power: ArrayRef = Arc::new(Float64Array::from_iter_values((0..ROWS).map(|_| 600.0)));
+    write(folder, file, vec![("ts", stamps(50_000, 0)), ("node", plain(node)), ("gpu", gpu), ("power_watts", power)]);
+}
+
 fn judged(folder: &Path) -> Result<Replayed, ReplayError> {
     replay(folder, JudgeConfig::default(), |_| ())
 }
