@@ -1,0 +1,195 @@
+//! reader, host, jobs ─▶ **batcher** ─▶ spool
+//!
+//! Puts what comes within a period into one batch of packed columns, and what it shows into the exporter.
+
+use crate::exporter::Metrics;
+use crate::host::Host;
+use crate::jobs::Jobs;
+use crate::reader::protocol::{Inventory, Power, Sweep};
+use crate::spool::Spool;
+use crate::supervisor::Note;
+use gridstep_wire::block::BlockBuilder;
+use gridstep_wire::{Micros, catalog, pb};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+
+/// Ids of the node's metrics follow those of the GPUs'.
+const NODE_IDS: u32 = catalog::GPU.len() as u32;
+/// Bound on the stamp of a host reading, microseconds.
+const HOST_STAMP_ERROR_US: u32 = 1000;
+
+pub struct Batcher {
+    period: Duration,
+    spool: Arc<Spool>,
+    metrics: Arc<Metrics>,
+    jobs: Jobs,
+    host: Host,
+    power: Vec<Power>,
+    sweeps: Vec<Sweep>,
+    events: Vec<(i64, pb::Event)>,
+    /// GPUs that do not answer.
+    down: BTreeMap<u32, &'static str>,
+}
+
+fn gpu_metric(name: &str) -> u32 {
+    catalog::GPU.iter().position(|metric| metric.name == name).unwrap_or_default() as u32
+}
+
+impl Batcher {
+    pub fn new(period: Duration, spool: Arc<Spool>, metrics: Arc<Metrics>, jobs: Jobs) -> Self {
+        let node = catalog::NODE.iter().enumerate().map(|(index, metric)| metric.declare(NODE_IDS + index as u32));
+        let gpu = catalog::GPU.iter().enumerate().map(|(index, metric)| metric.declare(index as u32));
+        spool.declare(pb::Declare { metrics: gpu.chain(node).collect(), ..Default::default() });
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+        spool.identify(boot, String::new(), String::new());
+        Self {
+            period,
+            spool,
+            metrics,
+            jobs,
+            host: Host::default(),
+            power: Vec::new(),
+            sweeps: Vec::new(),
+            events: Vec::new(),
+            down: BTreeMap::new(),
+        }
+    }
+
+    pub async fn run(mut self, mut notes: mpsc::Receiver<Note>) {
+        let mut tick = tokio::time::interval(self.period);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut second = tokio::time::interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        self.event("agent_start", 0, 0, env!("CARGO_PKG_VERSION"));
+        loop {
+            tokio::select! {
+                note = notes.recv() => match note {
+                    Some(note) => self.take(note),
+                    None => return,
+                },
+                _ = second.tick() => {
+                    self.jobs.refresh().await;
+                    self.flush(true);
+                }
+                _ = tick.tick() => self.flush(false),
+            }
+        }
+    }
+
+    fn take(&mut self, note: Note) {
+        match note {
+            Note::Inventory(inventory) => self.identify(&inventory),
+            Note::Values { power, sweeps } => {
+                for sweep in &sweeps {
+                    if self.down.remove(&sweep.gpu).is_some() {
+                        self.event("gpu_back", sweep.gpu + 1, 0, "");
+                    }
+                    self.jobs.seen(sweep.gpu, &sweep.pids);
+                }
+                self.power.extend(power);
+                self.sweeps.extend(sweeps);
+            }
+            Note::Lost(gpu) => self.mark_down(gpu, "gpu_lost"),
+            Note::Hung(gpu) => self.mark_down(gpu, "driver_hung"),
+            Note::ReaderGone => self.event("driver_hung", 0, 0, "the reader fell silent"),
+            Note::ReaderBack => self.event("driver_back", 0, 0, ""),
+        }
+    }
+
+    fn identify(&mut self, inventory: &Inventory) {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
+        self.spool.identify(boot, inventory.driver_version.clone(), inventory.nvml_version.clone());
+        let entity = |gpu: &crate::reader::protocol::Gpu| {
+            let what = pb::Gpu {
+                index: gpu.index,
+                uuid: gpu.uuid.clone(),
+                model: gpu.model.clone(),
+                pci_bus_id: gpu.pci_bus_id.clone(),
+                serial: gpu.serial.clone(),
+            };
+            pb::Entity { id: gpu.index + 1, what: Some(pb::entity::What::Gpu(what)) }
+        };
+        self.spool.declare(pb::Declare { entities: inventory.gpus.iter().map(entity).collect(), ..Default::default() });
+        self.metrics.identify(inventory);
+    }
+
+    fn mark_down(&mut self, gpu: u32, why: &'static str) {
+        self.metrics.down(gpu, why);
+        if self.down.insert(gpu, why) != Some(why) {
+            tracing::warn!(gpu, why, "a gpu does not answer");
+            self.event(why, gpu + 1, 0, "");
+        }
+    }
+
+    fn event(&mut self, kind: &str, entity: u32, code: i64, detail: &str) {
+        let event = pb::Event { dt_us: 0, entity, kind: kind.into(), code, detail: detail.into() };
+        self.events.push((Micros::now().0, event));
+    }
+
+    /// What has one row a second: sweeps, GPUs that are down, jobs, the host.
+    fn slow_rows(&mut self, now: i64) -> Vec<pb::Block> {
+        let mut blocks = Vec::new();
+        let sweeps = std::mem::take(&mut self.sweeps);
+        if !sweeps.is_empty() || !self.down.is_empty() {
+            let ids: Vec<u32> = (0..NODE_IDS).filter(|&id| catalog::GPU[id as usize].name != "power_watts").collect();
+            let (up, job) = (gpu_metric("up"), gpu_metric("job"));
+            let mut block = BlockBuilder::new(now, &ids, HOST_STAMP_ERROR_US);
+            for sweep in &sweeps {
+                let own_job = self.jobs.of(sweep.gpu);
+                let value = |id: &u32| {
+                    let place = sweep.metrics.iter().position(|metric| metric == id);
+                    if *id == job { Some(i64::from(own_job)) } else { place.map(|place| sweep.values[place]) }
+                };
+                block.push(sweep.gpu + 1, sweep.ts_us, ids.iter().map(value));
+                self.metrics.sweep(sweep);
+            }
+            for &gpu in self.down.keys() {
+                block.push(gpu + 1, now, ids.iter().map(|&id| (id == up).then_some(0)));
+            }
+            blocks.push(block.finish());
+        }
+        let values = self.host.read();
+        self.metrics.host(&values);
+        let ids: Vec<u32> = values.iter().map(|(name, _)| NODE_IDS + node_metric(name)).collect();
+        let mut block = BlockBuilder::new(now, &ids, HOST_STAMP_ERROR_US);
+        block.push(0, now, values.iter().map(|(_, value)| Some(*value)));
+        blocks.push(block.finish());
+        self.spool.declare(pb::Declare { jobs: self.jobs.take_new(), ..Default::default() });
+        blocks
+    }
+
+    /// Everything gathered leaves as one batch, with what has one row a second where a second is over.
+    fn flush(&mut self, second: bool) {
+        if self.power.is_empty() && !second && self.events.is_empty() {
+            return;
+        }
+        let now = Micros::now().0;
+        let mut blocks = if second { self.slow_rows(now) } else { Vec::new() };
+        let mut power = std::mem::take(&mut self.power);
+        power.sort_by_key(|power| (power.gpu, power.ts_us));
+        let error = power.iter().map(|power| power.error_us).max().unwrap_or(0);
+        let mut block = BlockBuilder::new(now, &[gpu_metric("power_watts")], error);
+        for power in &power {
+            block.push(power.gpu + 1, power.ts_us, [Some(i64::from(power.milliwatts))]);
+            self.metrics.power(power.gpu, power.milliwatts);
+        }
+        if !block.is_empty() {
+            blocks.push(block.finish());
+        }
+        let samples: u64 = blocks.iter().flat_map(|block| &block.columns).map(|column| column.delta.len() as u64).sum();
+        let event = |(at, event): (i64, pb::Event)| pb::Event { dt_us: at - now, ..event };
+        let events = self.events.drain(..).map(event).collect();
+        let (bytes, dropped) = self.spool.push(pb::Batch { sequence: 0, base_us: now, blocks, events, built_us: 0 });
+        self.metrics.batch(samples, bytes, dropped, self.spool.level());
+        if dropped > 0 {
+            tracing::warn!(dropped, "spool is full, dropped the oldest batches");
+        }
+    }
+}
+
+fn node_metric(name: &str) -> u32 {
+    catalog::NODE.iter().position(|metric| metric.name == name).unwrap_or_default() as u32
+}

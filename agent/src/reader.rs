@@ -1,0 +1,87 @@
+//! **reader** ─▶ supervisor
+//!
+//! The child process that talks to the driver, and nothing else: no socket, no state, no tokio. It writes [`protocol`] frames
+//! to its standard output and ends when nobody reads them. A second thread watches the first: a call that outlasts its
+//! deadline is reported with the GPU that it was made for, and the process is given up.
+
+pub mod protocol;
+pub mod schedule;
+pub mod sweep;
+
+use protocol::Frame;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// `[reader]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Path or name of the NVML library. None: libnvidia-ml.so.1, as the dynamic linker finds it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nvml_library: Option<PathBuf>,
+    /// Between two readings of a board's power.
+    #[serde(with = "humantime_serde")]
+    pub power_period: Duration,
+    /// Between two readings of everything else.
+    #[serde(with = "humantime_serde")]
+    pub sweep_period: Duration,
+    /// A call into the driver that takes longer hangs.
+    #[serde(with = "humantime_serde")]
+    pub deadline: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            nvml_library: None,
+            power_period: Duration::from_millis(100),
+            sweep_period: Duration::from_secs(1),
+            deadline: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Config {
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut within = |key: &str, value: Duration, least: u64, most: u64| {
+            if value < Duration::from_millis(least) || value > Duration::from_millis(most) {
+                faults.push(format!("reader.{key} = \"{value:?}\": must be between {least}ms and {most}ms"));
+            }
+        };
+        within("power_period", self.power_period, 20, 10_000);
+        within("sweep_period", self.sweep_period, 200, 60_000);
+        within("deadline", self.deadline, 200, 4_000);
+        faults
+    }
+}
+
+/// What the supervisor tells its child.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Arguments {
+    #[arg(long)]
+    pub nvml_library: Option<PathBuf>,
+    #[arg(long, default_value_t = 100)]
+    pub power_period_ms: u64,
+    #[arg(long, default_value_t = 1000)]
+    pub sweep_period_ms: u64,
+    #[arg(long, default_value_t = 2000)]
+    pub deadline_ms: u64,
+    /// GPUs to leave alone: calls for them hang.
+    #[arg(long)]
+    pub skip_gpu: Vec<u32>,
+}
+
+/// The child's whole life.
+pub fn run(arguments: &Arguments) -> ExitCode {
+    match schedule::run(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The supervisor logs it; nobody reads this process' own log.
+            let _ = protocol::write(&Frame { waiting: format!("{error:#}"), ..Frame::default() });
+            ExitCode::FAILURE
+        }
+    }
+}

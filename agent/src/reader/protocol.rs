@@ -1,0 +1,91 @@
+//! Frames from reader to supervisor: length-delimited protobuf on a pipe.
+
+use prost::Message;
+use std::io::{self, Write};
+
+/// Everything of one tick. A frame is also a sign of life.
+#[derive(Clone, PartialEq, Message)]
+pub struct Frame {
+    /// With the first frame after the driver answered.
+    #[prost(message, optional, tag = "1")]
+    pub inventory: Option<Inventory>,
+    #[prost(message, repeated, tag = "2")]
+    pub power: Vec<Power>,
+    #[prost(message, repeated, tag = "3")]
+    pub sweeps: Vec<Sweep>,
+    /// GPUs that the driver has lost, by index.
+    #[prost(uint32, repeated, tag = "4")]
+    pub lost: Vec<u32>,
+    /// A call for this GPU (plus 1) has outlasted its deadline; 0: none.
+    #[prost(uint32, tag = "5")]
+    pub hung_gpu: u32,
+    /// No driver answers, and why.
+    #[prost(string, tag = "6")]
+    pub waiting: String,
+    /// Wall time inside the driver since the frame before, microseconds.
+    #[prost(uint64, tag = "7")]
+    pub driver_us: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Inventory {
+    #[prost(string, tag = "1")]
+    pub driver_version: String,
+    #[prost(string, tag = "2")]
+    pub nvml_version: String,
+    #[prost(message, repeated, tag = "3")]
+    pub gpus: Vec<Gpu>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Gpu {
+    #[prost(uint32, tag = "1")]
+    pub index: u32,
+    #[prost(string, tag = "2")]
+    pub uuid: String,
+    #[prost(string, tag = "3")]
+    pub model: String,
+    #[prost(string, tag = "4")]
+    pub pci_bus_id: String,
+    #[prost(string, tag = "5")]
+    pub serial: String,
+}
+
+/// Instantaneous power of one board.
+#[derive(Clone, PartialEq, Message)]
+pub struct Power {
+    #[prost(uint32, tag = "1")]
+    pub gpu: u32,
+    /// Estimated centre of the sensor's window, microseconds since the epoch.
+    #[prost(sfixed64, tag = "2")]
+    pub ts_us: i64,
+    #[prost(uint32, tag = "3")]
+    pub milliwatts: u32,
+    /// Bound on the error of the stamp, microseconds.
+    #[prost(uint32, tag = "4")]
+    pub error_us: u32,
+}
+
+/// Everything else of one GPU, integers in the units of `gridstep_wire::catalog::GPU`.
+#[derive(Clone, PartialEq, Message)]
+pub struct Sweep {
+    #[prost(uint32, tag = "1")]
+    pub gpu: u32,
+    #[prost(sfixed64, tag = "2")]
+    pub ts_us: i64,
+    /// Indices into the catalog, and their values.
+    #[prost(uint32, repeated, tag = "3")]
+    pub metrics: Vec<u32>,
+    #[prost(sint64, repeated, tag = "4")]
+    pub values: Vec<i64>,
+    /// Compute processes.
+    #[prost(uint32, repeated, tag = "5")]
+    pub pids: Vec<u32>,
+}
+
+/// Writes one frame to standard output.
+pub fn write(frame: &Frame) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(&frame.encode_length_delimited_to_vec())?;
+    out.flush()
+}
