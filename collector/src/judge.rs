@@ -142,6 +142,12 @@ impl Judge {
         self.tick = Some(next.max(due + 1));
     }
 
+    /// After a restart: nothing is judged before `until`, so that what the agents kept meanwhile is there in time. The grids
+    /// hold the last 50 s.
+    pub fn hold(&mut self, until: Micros) {
+        self.tick = Some(until.0.div_euclid(TICK_US));
+    }
+
     fn finish_bins(&mut self, now: Micros) {
         self.judge_power(now);
         self.judge_seconds(now);

@@ -32,6 +32,9 @@ pub(crate) const QUEUE_MESSAGES: usize = 256;
 const ADVANCE_PERIOD: Duration = Duration::from_millis(100);
 const PUBLISH_PERIOD: Duration = Duration::from_secs(1);
 
+/// After a restart nothing is judged for so long: the agents come back with what they kept, microseconds.
+const RESUME_HOLD_US: i64 = 5_000_000;
+
 /// From the streams.
 pub(crate) enum Message {
     /// An agent said hello. `oldest` is the lowest sequence that its spool still holds.
@@ -89,7 +92,11 @@ impl Live {
     ) -> Result<(Self, watch::Receiver<Arc<View>>), StateError> {
         let fresh = || Judge::new(basis.config.clone(), &basis.places);
         let (judge, records) = match state.load()? {
-            Some(saved) if saved.basis == basis => (saved.judge, saved.nodes),
+            Some(saved) if saved.basis == basis => {
+                let mut judge = saved.judge;
+                judge.hold(Micros::now() + RESUME_HOLD_US);
+                (judge, saved.nodes)
+            }
             Some(saved) => {
                 warn!("configuration or topology has changed since the checkpoint: judging begins anew");
                 (fresh(), saved.nodes)

@@ -179,13 +179,19 @@ impl OscillationJudge {
         let recent: Vec<f64> = history.newest(least.min(history.len())).collect();
         let recent_line = spectrum::at(&recent, running.frequency_hz, claim)?;
         let present = recent_line.amplitude_watts / gain(running.frequency_hz, sampling).max(0.5);
-        let goes_on = present > 0.8 * limits.oscillation_watts && quiet >= least && recent_line.explained >= EXPLAINED;
-        if goes_on {
-            let long: Vec<f64> = history.newest(whole.min(most).min(quiet).max(least).min(history.len())).collect();
-            let line = self
-                .relock(&long, &running, limits, claim, sampling)
-                .or_else(|| spectrum::fit(&long, running.frequency_hz, claim));
+        // A change of level within the last cycles spoils their figures: the ones before it stand.
+        let clean = recent_line.explained >= EXPLAINED.max(0.7 * running.explained);
+        let goes_on = present > 0.8 * limits.oscillation_watts && quiet >= least && clean;
+        let fresh = now.since(running.opened_at) < 20.0;
+        if goes_on && (fresh || self.bins.is_multiple_of(100)) {
+            let span = whole.min(quiet).max(least).min(history.len());
+            let long: Vec<f64> = history.newest(span.min(most).max(least)).collect();
+            let line = self.relock(&long, &running, limits, claim, sampling).or_else(|| spectrum::fit(&long, running.frequency_hz, claim));
             if let Some(line) = line.filter(|line| line.explained >= EXPLAINED) {
+                // The whole incident is better known than its last cycles, as long as it explains as much.
+                let all: Vec<f64> = history.newest(span).collect();
+                let steady = |all: &spectrum::Line| all.explained >= 0.9 * line.explained;
+                let line = spectrum::fit(&all, line.frequency_hz, claim).filter(steady).unwrap_or(line);
                 let gain = gain(line.frequency_hz, sampling);
                 running.frequency_hz = line.frequency_hz;
                 running.amplitude_watts = line.amplitude_watts / gain.max(0.5);

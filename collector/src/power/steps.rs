@@ -82,7 +82,9 @@ impl StepJudge {
             return None;
         }
         self.level_before = Some(step.before_watts);
-        self.settled_at = history.last();
+        // One that was found late has been quiet since.
+        let end = step.started_at + ((step.rise_seconds + sampling.max(1.0)) * 1e6) as i64;
+        self.settled_at = history.last().map(|now| now.min(end));
         self.runs = [0; 3];
         self.current = Some(step.clone());
         Some(step)
