@@ -8,6 +8,9 @@ help: ## this list
 build: ## all binaries and the simulated driver, in the one profile that tests and demo share
 	cargo build --workspace --locked
 
+demo: build ## a collector and 16 simulated nodes on this machine; DEMO_SECONDS=n ends it by itself
+	target/debug/gridstep-demo
+
 lint: ## formatting and clippy, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings

@@ -60,13 +60,19 @@ pub struct Replayed {
     pub span: (Micros, Micros),
 }
 
-/// Judges the recording in the folder. `progress` is called every few thousand rows.
-pub fn replay(folder: &Path, config: JudgeConfig, progress: impl FnMut(Progress)) -> Result<Replayed, ReplayError> {
+/// Judges the recording in the folder, up to what had arrived at `until` if that is given. `progress` is called every few
+/// thousand rows.
+pub fn replay(
+    folder: &Path,
+    config: JudgeConfig,
+    until: Option<Micros>,
+    progress: impl FnMut(Progress),
+) -> Result<Replayed, ReplayError> {
     let recording = files::find(folder)?;
     let places = recording.topology.as_deref().map(topology::read).transpose()?.unwrap_or_default();
     let mut judge = Judge::new(config, &places);
     let mut last = LastRevisions::default();
-    let fed = merge::feed(recording, &mut judge, &mut last, progress)?;
+    let fed = merge::feed(recording, &mut judge, &mut last, until, progress)?;
     let span = fed.span.ok_or_else(|| ReplayError::NoRows(folder.into()))?;
     judge.finish();
     last.take(&mut judge);

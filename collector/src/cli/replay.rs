@@ -29,7 +29,7 @@ impl Replay {
         let config = self.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
         let mut bar = Bar::new();
         let began = Instant::now();
-        let replayed = replay(&self.recording, config.judge, |progress| bar.show(progress));
+        let replayed = replay(&self.recording, config.judge, None, |progress| bar.show(progress));
         bar.clear();
         let replayed = replayed.map_err(anyhow::Error::from)?;
         if let Some(path) = &self.incidents {

@@ -186,7 +186,9 @@ impl OscillationJudge {
         if goes_on && (fresh || self.bins.is_multiple_of(100)) {
             let span = whole.min(quiet).max(least).min(history.len());
             let long: Vec<f64> = history.newest(span.min(most).max(least)).collect();
-            let line = self.relock(&long, &running, limits, claim, sampling).or_else(|| spectrum::fit(&long, running.frequency_hz, claim));
+            let line = self
+                .relock(&long, &running, limits, claim, sampling)
+                .or_else(|| spectrum::fit(&long, running.frequency_hz, claim));
             if let Some(line) = line.filter(|line| line.explained >= EXPLAINED) {
                 // The whole incident is better known than its last cycles, as long as it explains as much.
                 let all: Vec<f64> = history.newest(span).collect();

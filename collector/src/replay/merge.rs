@@ -25,6 +25,7 @@ pub(super) fn feed(
     recording: Recording,
     judge: &mut Judge,
     last: &mut LastRevisions,
+    until: Option<Micros>,
     mut progress: impl FnMut(Progress),
 ) -> Result<Fed, ReplayError> {
     let files = recording.files.into_iter();
@@ -46,6 +47,9 @@ pub(super) fn feed(
         let kind = source.kind;
         let Some((number, chunk, row)) = source.next() else { continue };
         let at = Micros(arrival);
+        if until.is_some_and(|until| at > until) {
+            break;
+        }
         judge.advance(at);
         feeds[index].select(number, chunk);
         if !feeds[index].put(chunk, row, kind, judge, &mut known) {

@@ -6,5 +6,6 @@ mod collector;
 mod commands;
 mod malformed;
 mod recording;
+mod scenarios;
 mod stream;
 mod tls;

@@ -43,7 +43,7 @@ pub(crate) fn write_power(folder: &Path, file: &str, node: &str) {
 }
 
 fn judged(folder: &Path) -> Result<Replayed, ReplayError> {
-    replay(folder, JudgeConfig::default(), |_| ())
+    replay(folder, JudgeConfig::default(), None, |_| ())
 }
 
 #[test]
