@@ -43,7 +43,8 @@ impl Config {
 pub struct Metrics {
     registry: Registry,
     gpu: Vec<Option<GaugeVec>>,
-    host: Vec<Option<prometheus::Gauge>>,
+    /// Without labels, but as vectors: a metric that was never read has no series, rather than a zero.
+    host: Vec<Option<GaugeVec>>,
     up: IntGaugeVec,
     uuids: Mutex<BTreeMap<u32, String>>,
     pub reader_up: IntGauge,
@@ -78,7 +79,7 @@ impl Metrics {
                 "job" => None,
                 name => {
                     let (name, help) = exported("node", name, metric.unit);
-                    Some(add(&registry, prometheus::Gauge::new(name, help)?)?)
+                    Some(add(&registry, GaugeVec::new(Opts::new(name, help), &[])?)?)
                 }
             });
         }
@@ -149,7 +150,7 @@ impl Metrics {
         for (name, value) in values {
             let Some(index) = catalog::NODE.iter().position(|metric| metric.name == *name) else { continue };
             if let Some(Some(gauge)) = self.host.get(index) {
-                gauge.set(*value as f64 * 10f64.powi(catalog::NODE[index].exponent));
+                gauge.with_label_values::<&str>(&[]).set(*value as f64 * 10f64.powi(catalog::NODE[index].exponent));
             }
         }
     }
@@ -170,7 +171,7 @@ impl Metrics {
     }
 }
 
-/// Name in base units: `gridstep_gpu_sm_clock_hertz` for "sm_clock_mhz" would break the recordings' names, so the unit stays.
+/// Name and help; names are those of the recordings.
 fn exported(kind: &str, name: &str, unit: &str) -> (String, String) {
     (format!("gridstep_{kind}_{name}"), format!("{} ({unit})", name.replace('_', " ")))
 }

@@ -1,7 +1,6 @@
 //! `probe`: one sweep of this machine for a person to read.
 
 use crate::reader::sweep::{self, Driver, Reading};
-use anyhow::Context;
 use gridstep_wire::catalog;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,8 +9,8 @@ use std::time::{Duration, Instant};
 const APART: Duration = Duration::from_millis(250);
 
 pub fn run(library: Option<&Path>, json: bool) -> anyhow::Result<()> {
-    let nvml = sweep::init(library)
-        .context("opening NVML (is the NVIDIA driver installed and loaded? name another library with --nvml-library)")?;
+    let hint = "is the NVIDIA driver installed and loaded? --nvml-library names another library";
+    let nvml = sweep::init(library).map_err(|error| anyhow::anyhow!("opening NVML: {error} ({hint})"))?;
     let mut driver = Driver::new(&nvml, &[], Default::default());
     let inventory = driver.inventory();
     let mut report = Vec::new();

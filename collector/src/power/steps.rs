@@ -57,8 +57,17 @@ pub struct StepJudge {
     level_before: Option<f64>,
     /// Windows inside the envelope begin after this.
     settled_at: Option<Micros>,
-    /// By limit: for how many bins in a row the levels have differed, signed.
-    runs: [i32; 3],
+    /// By limit: a change of level that has yet to outlast a cycle.
+    runs: [Option<Run>; 3],
+}
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Run {
+    /// Level before it, watts.
+    before: f64,
+    /// 1.0: up; −1.0: down.
+    direction: f64,
+    bins: usize,
 }
 
 fn bins(seconds: f64) -> usize {
@@ -85,7 +94,7 @@ impl StepJudge {
         // One that was found late has been quiet since.
         let end = step.started_at + ((step.rise_seconds + sampling.max(1.0)) * 1e6) as i64;
         self.settled_at = history.last().map(|now| now.min(end));
-        self.runs = [0; 3];
+        self.runs = [None; 3];
         self.current = Some(step.clone());
         Some(step)
     }
@@ -98,7 +107,7 @@ impl StepJudge {
     /// Forgets the past: the sum's make-up has changed.
     pub fn reset(&mut self, at: Micros) {
         self.settled_at = Some(at);
-        self.runs = [0; 3];
+        self.runs = [None; 3];
     }
 
     fn leaves_envelope(&self, history: &History, limits: &Resolved, cycle: Option<Cycle>, sampling: f64) -> Option<Step> {
@@ -139,17 +148,26 @@ impl StepJudge {
         let quiet = self.settled_at.map_or(history.len(), |at| history.age(at)).min(history.len());
         for (index, &(window, limit)) in limits.steps.iter().enumerate() {
             let apart = bins(window);
-            if sampling > window || quiet < 2 * level + apart {
-                self.runs[index] = 0;
+            if sampling > window {
                 continue;
             }
-            let change = history.mean(0, level)? - history.mean(level + apart, level)?;
-            let sign = if change.abs() > limit { change.signum() as i32 } else { 0 };
-            let run = &mut self.runs[index];
-            *run = if sign != 0 && run.signum() == sign { *run + sign } else { sign };
-            if run.unsigned_abs() as usize >= level {
-                let reach = 2 * level + apart;
-                return Some(measure(history, reach, cycle, sampling, f64::from(sign), (window, limit)));
+            let level_now = history.mean(0, level)?;
+            let run = match self.runs[index] {
+                Some(run) => Run { bins: run.bins + 1, ..run },
+                None if quiet < 2 * level + apart => continue,
+                None => {
+                    let before = history.mean(level + apart, level)?;
+                    Run { before, direction: (level_now - before).signum(), bins: 0 }
+                }
+            };
+            if run.direction * (level_now - run.before) <= limit {
+                self.runs[index] = None;
+                continue;
+            }
+            self.runs[index] = Some(run);
+            if run.bins >= level {
+                let reach = run.bins + 2 * level + apart;
+                return Some(measure(history, reach, cycle, sampling, run.direction, (window, limit)));
             }
         }
         None

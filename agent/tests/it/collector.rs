@@ -1,0 +1,145 @@
+//! A collector that keeps what it is sent, acknowledges it, and breaks streams on demand.
+
+use gridstep_wire::pb::telemetry_server::{Telemetry, TelemetryServer};
+use gridstep_wire::{block, pb};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status, Streaming};
+
+/// Everything that agents have said.
+#[derive(Clone, Default)]
+pub(crate) struct Seen {
+    pub(crate) hello: Option<pb::Hello>,
+    pub(crate) streams: usize,
+    pub(crate) sequences: Vec<u64>,
+    declared: pb::Declare,
+    batches: Vec<pb::Batch>,
+    start: f64,
+}
+
+impl Seen {
+    pub(crate) fn gpus(&self) -> usize {
+        self.declared.entities.len()
+    }
+
+    /// Entity, stamp (microseconds) and integer of every value of a GPU's metric.
+    pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = (u32, i64, i64)> + '_ {
+        let id = self.declared.metrics.iter().find(|metric| metric.name == name).map(|metric| metric.id);
+        let blocks = self.batches.iter().flat_map(|batch| batch.blocks.iter().map(move |block| (batch.base_us, block)));
+        blocks.flat_map(move |(base, table)| {
+            block::validate(table).expect("a valid block");
+            let column = table.columns.iter().find(|column| Some(column.metric) == id);
+            let rows: Vec<(u32, i64)> = block::rows(table, base).collect();
+            let values: Vec<Option<i64>> = column.map(|column| block::values(column, rows.len()).collect()).unwrap_or_default();
+            rows.into_iter().zip(values).filter_map(|((entity, ts), value)| Some((entity, ts, value?))).collect::<Vec<_>>()
+        })
+    }
+
+    /// When the event came first, seconds since the scenario's start.
+    pub(crate) fn event(&self, kind: &str, entity: u32) -> Option<f64> {
+        let events =
+            self.batches.iter().flat_map(|batch| batch.events.iter().map(move |event| (batch.base_us + event.dt_us, event)));
+        let found = events.filter(|(_, event)| event.kind == kind && event.entity == entity).map(|(at, _)| at).min()?;
+        Some(found as f64 / 1e6 - self.start)
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Collector {
+    pub(crate) address: String,
+    seen: Arc<Mutex<Seen>>,
+    changed: Arc<Notify>,
+    breaks: watch::Sender<u32>,
+}
+
+impl Collector {
+    pub(crate) async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = format!("http://{}", listener.local_addr().expect("an address"));
+        let start = crate::node::scenario_start();
+        let seen = Arc::new(Mutex::new(Seen { start, ..Seen::default() }));
+        let collector = Self { address, seen, changed: Arc::default(), breaks: watch::channel(0).0 };
+        let service = TelemetryServer::new(collector.clone());
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
+        collector
+    }
+
+    pub(crate) fn seen(&self) -> Seen {
+        self.seen.lock().expect("seen").clone()
+    }
+
+    pub(crate) fn drop_streams(&self) {
+        self.breaks.send_modify(|count| *count += 1);
+    }
+
+    /// Waits until the condition holds.
+    pub(crate) async fn wait(&self, seconds: f64, condition: impl Fn(&Seen) -> bool) -> Seen {
+        let waited = tokio::time::timeout(Duration::from_secs_f64(seconds), async {
+            loop {
+                let changed = self.changed.notified();
+                if condition(&self.seen.lock().expect("seen")) {
+                    return;
+                }
+                changed.await;
+            }
+        });
+        assert!(waited.await.is_ok(), "the condition did not come to hold within {seconds} s");
+        self.seen()
+    }
+
+    fn take(&self, message: pb::AgentMessage) -> Option<pb::CollectorMessage> {
+        let mut seen = self.seen.lock().expect("seen");
+        let answer = match message.kind? {
+            pb::agent_message::Kind::Hello(hello) => {
+                seen.streams += 1;
+                seen.hello = Some(hello);
+                let welcome = pb::Welcome { max_message_bytes: 4 << 20, ..Default::default() };
+                Some(pb::collector_message::Kind::Welcome(welcome))
+            }
+            pb::agent_message::Kind::Declare(declare) => {
+                seen.declared = declare;
+                None
+            }
+            pb::agent_message::Kind::Batch(batch) => {
+                seen.sequences.push(batch.sequence);
+                // Durable well behind received: what lies between must be sent again after a break.
+                let ack = pb::Ack { received: batch.sequence, durable: batch.sequence.saturating_sub(5) };
+                seen.batches.push(batch);
+                Some(pb::collector_message::Kind::Ack(ack))
+            }
+        };
+        drop(seen);
+        self.changed.notify_waiters();
+        answer.map(|kind| pb::CollectorMessage { kind: Some(kind) })
+    }
+}
+
+#[tonic::async_trait]
+impl Telemetry for Collector {
+    type StreamStream = Pin<Box<dyn Stream<Item = Result<pb::CollectorMessage, Status>> + Send>>;
+
+    async fn stream(&self, request: Request<Streaming<pb::AgentMessage>>) -> Result<Response<Self::StreamStream>, Status> {
+        let mut incoming = request.into_inner();
+        let (answers, stream) = mpsc::channel(64);
+        let (own, mut breaks) = (self.clone(), self.breaks.subscribe());
+        breaks.mark_unchanged();
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    _ = breaks.changed() => return,
+                    message = incoming.message() => {
+                        let Ok(Some(message)) = message else { return };
+                        if let Some(answer) = own.take(message) && answers.send(Ok(answer)).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
+    }
+}

@@ -1,0 +1,89 @@
+//! The agent from outside: the real binary over the simulated driver, and a collector that the tests script.
+
+mod collector;
+mod node;
+
+use collector::{Collector, Seen};
+use node::Node;
+
+/// An agent says within this time that something is wrong with a GPU, seconds.
+const SAID: f64 = 5.0;
+/// Patience for everything else, seconds.
+const PATIENCE: f64 = 20.0;
+
+fn power_rows(seen: &Seen) -> usize {
+    seen.values("power_watts").count()
+}
+
+#[tokio::test]
+async fn streams_what_the_driver_tells() {
+    let collector = Collector::start().await;
+    let _node = Node::start("", &collector.address);
+    let seen = collector.wait(PATIENCE, |seen| power_rows(seen) >= 8 * 20 && seen.values("sm_active_ratio").count() >= 16).await;
+    let hello = seen.hello.as_ref().unwrap();
+    assert_eq!(hello.node, "testnode");
+    assert!(!hello.boot.is_empty());
+    assert_eq!(seen.gpus(), 8);
+    assert!(seen.values("power_watts").all(|(entity, _, milliwatts)| entity >= 1 && (20_000..800_000).contains(&milliwatts)));
+    for name in
+        ["temperature_celsius", "memory_temperature_celsius", "hbm_used_bytes", "sm_clock_mhz", "energy_joules_total", "up"]
+    {
+        assert!(seen.values(name).count() >= 8, "{name} was not sent");
+    }
+    // Stamps of one GPU's power are 100 ms apart, give or take what a busy machine does.
+    let mut stamps: Vec<i64> = seen.values("power_watts").filter(|row| row.0 == 1).map(|row| row.1).collect();
+    stamps.dedup();
+    let mut gaps: Vec<i64> = stamps.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    gaps.sort_unstable();
+    assert!((50_000..200_000).contains(&gaps[gaps.len() / 2]), "{gaps:?}");
+}
+
+#[tokio::test]
+async fn a_broken_stream_loses_nothing() {
+    let collector = Collector::start().await;
+    let _node = Node::start("", &collector.address);
+    collector.wait(PATIENCE, |seen| seen.sequences.len() >= 8).await;
+    collector.drop_streams();
+    collector.wait(PATIENCE, |seen| seen.streams >= 2 && seen.sequences.iter().max() >= Some(&30)).await;
+    let seen = collector.seen();
+    let mut got = seen.sequences.clone();
+    got.sort_unstable();
+    got.dedup();
+    let whole: Vec<u64> = (1..=*got.last().unwrap()).collect();
+    assert_eq!(got, whole);
+}
+
+#[tokio::test]
+async fn a_lost_gpu_is_said_and_the_others_go_on() {
+    let collector = Collector::start().await;
+    let _node = Node::start("[[fault]]\nkind = \"lost_gpu\"\nnode = 0\ngpu = 2\nstart = 3.0\n", &collector.address);
+    let seen = collector.wait(PATIENCE, |seen| seen.event("gpu_lost", 3).is_some()).await;
+    assert!(seen.event("gpu_lost", 3).unwrap() < 3.0 + SAID);
+    let before = power_rows(&seen);
+    collector
+        .wait(PATIENCE, |seen| power_rows(seen) > before + 7 * 10 && seen.values("up").any(|row| row.0 == 3 && row.2 == 0))
+        .await;
+}
+
+#[tokio::test]
+async fn a_hanging_call_is_said_and_the_others_come_back() {
+    let collector = Collector::start().await;
+    let _node = Node::start("[[fault]]\nkind = \"hung_call\"\nnode = 0\ngpu = 5\nstart = 3.0\n", &collector.address);
+    let seen = collector.wait(PATIENCE, |seen| seen.event("driver_hung", 6).is_some()).await;
+    assert!(seen.event("driver_hung", 6).unwrap() < 3.0 + SAID);
+    let before = power_rows(&seen);
+    collector
+        .wait(PATIENCE, |seen| power_rows(seen) > before + 7 * 10 && seen.values("up").any(|row| row.0 == 6 && row.2 == 0))
+        .await;
+}
+
+#[tokio::test]
+async fn a_killed_reader_is_replaced() {
+    let collector = Collector::start().await;
+    let node = Node::start("", &collector.address);
+    collector.wait(PATIENCE, |seen| power_rows(seen) > 50).await;
+    node.kill_reader();
+    let seen = collector.wait(PATIENCE, |seen| seen.event("driver_hung", 0).is_some()).await;
+    let before = power_rows(&seen);
+    collector.wait(PATIENCE, |seen| seen.event("driver_back", 0).is_some() && power_rows(seen) > before + 50).await;
+}
