@@ -51,7 +51,8 @@ fn install(dir: &Path) -> anyhow::Result<()> {
     let own = std::env::current_exe().context("cannot tell where this executable is")?;
     let beside = own.parent().context("this executable is in no directory")?;
     let name = "libgridstep_simulator.so";
-    let candidates = [beside.join(name), beside.join("deps").join(name), beside.join("../deps").join(name), beside.join("../lib").join(name)];
+    let candidates =
+        [beside.join(name), beside.join("deps").join(name), beside.join("../deps").join(name), beside.join("../lib").join(name)];
     let library = candidates.iter().find(|path| path.is_file());
     ensure!(library.is_some(), "no {name} beside {} or in deps", own.display());
     std::fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
@@ -74,11 +75,21 @@ fn print_truth(truth: &Truth) {
         }
         for s in &job.segments {
             let (hz, swing, mean) = (s.iteration_hz, s.fundamental_watts / 1e3, s.mean_watts / 1e3);
-            println!("  {:.1} s to {}: {hz:.4} Hz, fundamental {swing:.1} kW peak to peak, mean {mean:.1} kW", s.from, moment(s.to));
+            println!(
+                "  {:.1} s to {}: {hz:.4} Hz, fundamental {swing:.1} kW peak to peak, mean {mean:.1} kW",
+                s.from,
+                moment(s.to)
+            );
         }
     }
     for f in &truth.faults {
         let (node, gpu, cause) = (&f.node, f.gpu, serde_json::to_string(&f.cause).unwrap_or_default());
-        println!("{node} gpu {gpu}: {} {:.1} s to {}, iterations x{:.3}", cause.trim_matches('"'), f.start, moment(f.end), f.slowdown);
+        println!(
+            "{node} gpu {gpu}: {} {:.1} s to {}, iterations x{:.3}",
+            cause.trim_matches('"'),
+            f.start,
+            moment(f.end),
+            f.slowdown
+        );
     }
 }

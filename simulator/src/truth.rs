@@ -99,8 +99,7 @@ fn faults(world: &World) -> Vec<FaultTruth> {
     let slowdown = |node: u32, t: f64, stretch: f64| {
         let job = scenario.jobs.iter().find(|job| job.holds(node) && (job.start..job.end_or_forever()).contains(&t))?;
         let normal: f64 = job.phases.iter().map(|p| p.seconds).sum();
-        let compute: f64 =
-            job.phases.iter().filter(|p| p.kind == crate::scenario::PhaseKind::Compute).map(|p| p.seconds).sum();
+        let compute: f64 = job.phases.iter().filter(|p| p.kind == crate::scenario::PhaseKind::Compute).map(|p| p.seconds).sum();
         Some((normal + compute * (stretch - 1.0)) / normal)
     };
     scenario

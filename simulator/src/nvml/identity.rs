@@ -181,7 +181,16 @@ pub extern "C" fn nvmlDeviceGetTopologyCommonAncestor(one: Handle, other: Handle
         let (one, other) = (lookup(s, one)?, lookup(s, other)?);
         let half = s.scenario.gpus_per_node.div_ceil(2);
         // Same device, same NUMA node, or across the sockets.
-        put(level, if one.index == other.index { 0 } else if one.index / half == other.index / half { 40 } else { 50 })
+        put(
+            level,
+            if one.index == other.index {
+                0
+            } else if one.index / half == other.index / half {
+                40
+            } else {
+                50
+            },
+        )
     })
 }
 

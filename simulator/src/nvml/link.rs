@@ -136,8 +136,7 @@ pub extern "C" fn nvmlDeviceGetGpuFabricInfo(device: Handle, info: *mut nvmlGpuF
 pub extern "C" fn nvmlDeviceGetGpuFabricInfoV(device: Handle, info: *mut nvmlGpuFabricInfo_v3_t) -> Code {
     with_gpu(device, |_, _| {
         let version = get(info.cast::<u32>())?;
-        let common =
-            nvmlGpuFabricInfo_v2_t { version, clusterUuid: [0; 16], status: 0, cliqueId: 0, state: 3, healthMask: 0 };
+        let common = nvmlGpuFabricInfo_v2_t { version, clusterUuid: [0; 16], status: 0, cliqueId: 0, state: 3, healthMask: 0 };
         match version {
             0x0200_0024 => put(info.cast(), common),
             0x0300_0028 => put(

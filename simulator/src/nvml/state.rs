@@ -14,7 +14,6 @@ use crate::world::{Gpu, World};
 
 /// The simulation that this process sees.
 pub(super) struct Simulation {
-    pub(super) node: u32,
     pub(super) gpus: Vec<Gpu>,
     pub(super) scenario: Scenario,
     /// Unix seconds of scenario time 0.
@@ -49,7 +48,7 @@ impl Simulation {
             SampleClock::Boottime => uptime_us() - unix_us(),
         };
         let gpus = World::new(scenario.clone()).node(node);
-        Ok(Self { node, gpus, scenario, start, sample_offset_us })
+        Ok(Self { gpus, scenario, start, sample_offset_us })
     }
 
     /// Scenario time, s.
@@ -145,7 +144,11 @@ pub(super) fn with_gpu(device: Handle, f: impl FnOnce(&'static Gpu, f64) -> Resu
 
 /// The GPU that a handle stands for.
 pub(super) fn lookup(simulation: &'static Simulation, device: Handle) -> Result<&'static Gpu, Code> {
-    HANDLES.iter().position(|slot| std::ptr::eq(slot, device.cast::<u64>())).and_then(|i| simulation.gpus.get(i)).ok_or(INVALID_ARGUMENT)
+    HANDLES
+        .iter()
+        .position(|slot| std::ptr::eq(slot, device.cast::<u64>()))
+        .and_then(|i| simulation.gpus.get(i))
+        .ok_or(INVALID_ARGUMENT)
 }
 
 /// The handle of a GPU.

@@ -212,11 +212,8 @@ fn training(job: &Job, own: f64, all: f64, gain: f64) -> Profile {
         let compute = phase.kind == PhaseKind::Compute;
         let busy = if phase.kind == PhaseKind::Idle { 0.0 } else { 1.0 };
         // A lower clock comes with a lower voltage: the dynamic share falls faster than the speed.
-        let watts = if compute && own > 1.0 {
-            IDLE_WATTS + (phase.watts - IDLE_WATTS).max(0.0) * speed.powf(1.5)
-        } else {
-            phase.watts
-        };
+        let watts =
+            if compute && own > 1.0 { IDLE_WATTS + (phase.watts - IDLE_WATTS).max(0.0) * speed.powf(1.5) } else { phase.watts };
         let levels = [
             watts * gain,
             phase.sm_active,
