@@ -11,10 +11,12 @@ use crate::world::{Channel, Levels};
 
 type Sample = *mut nvmlGpmSample_st;
 
-/// What a sample handle stands for: a GPU's index and when (s), once taken.
-static SAMPLES: Mutex<(usize, BTreeMap<usize, Option<(u32, f64)>>)> = Mutex::new((0, BTreeMap::new()));
+/// The last handle given out, and for each live one a GPU's index and when (s), once taken.
+type Taken = (usize, BTreeMap<usize, Option<(u32, f64)>>);
 
-fn samples<T>(f: impl FnOnce(&mut (usize, BTreeMap<usize, Option<(u32, f64)>>)) -> T) -> T {
+static SAMPLES: Mutex<Taken> = Mutex::new((0, BTreeMap::new()));
+
+fn samples<T>(f: impl FnOnce(&mut Taken) -> T) -> T {
     f(&mut SAMPLES.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
 }
 
