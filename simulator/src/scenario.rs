@@ -259,7 +259,8 @@ impl Scenario {
         format!("node{node:05}")
     }
 
-    fn check(&self) -> anyhow::Result<()> {
+    /// Refuses what cannot be simulated.
+    pub fn check(&self) -> anyhow::Result<()> {
         ensure!((1..=MAX_GPUS).contains(&self.gpus_per_node), "gpus_per_node must be from 1 to {MAX_GPUS}");
         ensure!(self.sensor.period_ms > 0.0 && self.sensor.window_ms > 0.0, "the sensor's window and period must be positive");
         for (i, job) in self.jobs.iter().enumerate() {

@@ -109,22 +109,10 @@ fn the_fundamental_of_a_square_wave_is_known() {
 }
 
 #[test]
-fn unknown_keys_and_impossible_gpus_are_refused() {
+fn unknown_keys_impossible_gpus_and_overlapping_jobs_are_refused() {
     assert!(Scenario::parse("nonsense = 1").is_err());
     assert!(Scenario::parse(&LOCKSTEP.replace("gpu = 1", "gpu = 9")).is_err());
-    assert!(
-        Scenario::parse(&format!(
-            "{LOCKSTEP}\n{}",
-            LOCKSTEP
-                .split_once("[[job]]")
-                .unwrap()
-                .1
-                .replace("name = \"j\"", "name = \"k\"")
-                .split("[[fault]]")
-                .next()
-                .map(|s| format!("[[job]]{s}"))
-                .unwrap()
-        ))
-        .is_err()
-    );
+    let mut twice = Scenario::parse(LOCKSTEP).unwrap();
+    twice.jobs.push(twice.jobs[0].clone());
+    assert!(twice.check().is_err());
 }

@@ -210,6 +210,8 @@ fn training(job: &Job, own: f64, all: f64, gain: f64) -> Profile {
     let speed = 1.0 / own;
     Profile::new(job.phases.iter().flat_map(|phase| {
         let compute = phase.kind == PhaseKind::Compute;
+        // A slow GPU does the same work in more time.
+        let rate = if compute { speed } else { 1.0 };
         let busy = if phase.kind == PhaseKind::Idle { 0.0 } else { 1.0 };
         // A lower clock comes with a lower voltage: the dynamic share falls faster than the speed.
         let watts =
@@ -217,10 +219,10 @@ fn training(job: &Job, own: f64, all: f64, gain: f64) -> Profile {
         let levels = [
             watts * gain,
             phase.sm_active,
-            phase.tensor_active * if compute { speed } else { 1.0 },
-            phase.dram_active * if compute { speed } else { 1.0 },
-            phase.nvlink_gib_s,
-            phase.pcie_gib_s,
+            phase.tensor_active * rate,
+            phase.dram_active * rate,
+            phase.nvlink_gib_s * rate,
+            phase.pcie_gib_s * rate,
             busy,
             MAX_CLOCK * speed,
             if compute { 1.0 } else { 0.0 },
