@@ -57,6 +57,17 @@ impl World {
         (0..self.scenario.gpus_per_node).map(|index| self.gpu(node, index)).collect()
     }
 
+    /// True board power (W) of a GPU at scenario time `t` (s).
+    pub fn power_watts(&self, node: u32, index: u32, t: f64) -> f64 {
+        self.gpu(node, index).at(t)[Channel::Watts as usize]
+    }
+
+    /// True board power (W) of all GPUs together, mean from `from` to `to` (s of scenario time).
+    pub fn cluster_power_mean(&self, from: f64, to: f64) -> f64 {
+        let gpus = (0..self.scenario.nodes).flat_map(|node| self.node(node));
+        gpus.map(|gpu| gpu.track().mean(from, to)[Channel::Watts as usize]).sum()
+    }
+
     /// Factor, near 1, by which a GPU really draws more power than the scenario says.
     fn gain(&self, node: u32, index: u32) -> f64 {
         1.0 + 0.025 * random::signed(self.scenario.seed, &[2, u64::from(node), u64::from(index)])

@@ -55,8 +55,14 @@ pub extern "C" fn nvmlErrorString(code: Code) -> *const c_char {
         19 => c"In use by another client",
         20 => c"Insufficient Memory",
         21 => c"No data",
-        22 => c"The requested vgpu operation is not available on target device",
+        22 => c"vGPU ECC not supported",
+        23 => c"Insufficient Resources",
+        24 => c"Invalid Frequency",
         25 => c"Argument version mismatch",
+        26 => c"Requested functionality has been deprecated",
+        27 => c"System is not in ready state",
+        28 => c"No supported GPUs were found",
+        29 => c"Resource not in correct state to perform requested operation",
         _ => c"Unknown Error",
     };
     text.as_ptr()

@@ -85,6 +85,20 @@ fn means_agree_with_sums_of_moments() {
 }
 
 #[test]
+fn the_cluster_is_the_sum_of_its_gpus() {
+    let world = world();
+    let steps = 4000;
+    let mut sum = 0.0;
+    for (node, index) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let gpu = world.gpu(node, index);
+        sum += (0..steps).map(|i| watts(gpu.at(20.0 + (f64::from(i) + 0.5) * 0.001))).sum::<f64>() / f64::from(steps);
+    }
+    let mean = world.cluster_power_mean(20.0, 24.0);
+    assert!((mean - sum).abs() < 2.0, "{mean} is not {sum}");
+    assert!((world.power_watts(0, 0, 1.0) / IDLE_WATTS - 1.0).abs() < 0.03);
+}
+
+#[test]
 fn energy_never_falls_and_power_stays_in_range() {
     let gpu = world().gpu(1, 1);
     let mut last = gpu.energy_joules(-10.0);

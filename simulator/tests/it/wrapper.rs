@@ -122,3 +122,38 @@ fn xid() {
     assert!(format!("{event:?}").contains("79"), "{event:?}");
     assert!(matches!(set.wait(50), Err(NvmlError::Timeout)));
 }
+
+#[test]
+fn a_hung_gpu_holds_its_caller_and_no_other() {
+    in_world("hung.toml", 100.0, "hung");
+}
+
+#[test]
+#[ignore = "runs in the world that another test makes"]
+fn hung() {
+    let (told, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let nvml = nvml();
+        told.send(nvml.device_by_index(1).unwrap().power_usage().is_ok()).unwrap();
+        let _ = nvml.device_by_index(2).unwrap().power_usage();
+        told.send(false).unwrap();
+    });
+    assert!(heard.recv_timeout(Duration::from_secs(20)).unwrap());
+    // The silence is the result: nothing else tells a call that hangs from one that is under way.
+    assert!(heard.recv_timeout(Duration::from_millis(500)).is_err());
+}
+
+#[test]
+fn a_slow_gpu_makes_its_caller_wait() {
+    in_world("slow.toml", 20.0, "slow");
+}
+
+#[test]
+#[ignore = "runs in the world that another test makes"]
+fn slow() {
+    let nvml = nvml();
+    let gpu = nvml.device_by_index(1).unwrap();
+    let begin = std::time::Instant::now();
+    gpu.power_usage().unwrap();
+    assert!(begin.elapsed() >= Duration::from_millis(200));
+}
