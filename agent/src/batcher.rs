@@ -6,11 +6,11 @@ use crate::exporter::Metrics;
 use crate::host::Host;
 use crate::jobs::Jobs;
 use crate::reader::protocol::{Inventory, Power, Sweep};
-use crate::spool::Spool;
+use crate::spool::{self, Spool};
 use crate::supervisor::Note;
 use gridstep_wire::block::BlockBuilder;
 use gridstep_wire::{Micros, catalog, pb};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -30,6 +30,12 @@ pub struct Batcher {
     power: Vec<Power>,
     sweeps: Vec<Sweep>,
     events: Vec<(i64, pb::Event)>,
+    /// GPUs that have been seen.
+    known: BTreeSet<u32>,
+    /// No reader delivers.
+    gone: bool,
+    /// The last push had to make room.
+    dropping: bool,
     /// GPUs that do not answer.
     down: BTreeMap<u32, &'static str>,
 }
@@ -54,6 +60,9 @@ impl Batcher {
             power: Vec::new(),
             sweeps: Vec::new(),
             events: Vec::new(),
+            known: BTreeSet::new(),
+            gone: false,
+            dropping: false,
             down: BTreeMap::new(),
         }
     }
@@ -84,8 +93,10 @@ impl Batcher {
             Note::Inventory(inventory) => self.identify(&inventory),
             Note::Values { power, sweeps } => {
                 for sweep in &sweeps {
-                    if self.down.remove(&sweep.gpu).is_some() {
-                        self.event("gpu_back", sweep.gpu + 1, 0, "");
+                    match self.down.remove(&sweep.gpu) {
+                        Some("driver_hung") => self.event("driver_back", sweep.gpu + 1, 0, ""),
+                        Some(_) => self.event("gpu_back", sweep.gpu + 1, 0, ""),
+                        None => {}
                     }
                     self.jobs.seen(sweep.gpu, &sweep.pids);
                 }
@@ -94,8 +105,26 @@ impl Batcher {
             }
             Note::Lost(gpu) => self.mark_down(gpu, "gpu_lost"),
             Note::Hung(gpu) => self.mark_down(gpu, "driver_hung"),
-            Note::ReaderGone => self.event("driver_hung", 0, 0, "the reader fell silent"),
-            Note::ReaderBack => self.event("driver_back", 0, 0, ""),
+            Note::ReaderGone(why) => self.reader_gone(why),
+            Note::ReaderBack => self.reader_back(),
+        }
+    }
+
+    fn reader_gone(&mut self, why: &str) {
+        self.gone = true;
+        self.event("driver_hung", 0, 0, why);
+        for gpu in self.known.iter().filter(|&gpu| !self.down.contains_key(gpu)) {
+            self.metrics.down(*gpu, "driver_hung");
+        }
+    }
+
+    /// The node's event ends what its GPUs have: those that still hang say so again.
+    fn reader_back(&mut self) {
+        self.gone = false;
+        self.event("driver_back", 0, 0, "");
+        let hung: Vec<u32> = self.down.iter().filter(|entry| *entry.1 == "driver_hung").map(|entry| *entry.0).collect();
+        for gpu in hung {
+            self.event("driver_hung", gpu + 1, 0, "");
         }
     }
 
@@ -113,6 +142,7 @@ impl Batcher {
             pb::Entity { id: gpu.index + 1, what: Some(pb::entity::What::Gpu(what)) }
         };
         self.spool.declare(pb::Declare { entities: inventory.gpus.iter().map(entity).collect(), ..Default::default() });
+        self.known.extend(inventory.gpus.iter().map(|gpu| gpu.index));
         self.metrics.identify(inventory);
     }
 
@@ -133,7 +163,9 @@ impl Batcher {
     fn slow_rows(&mut self, now: i64) -> Vec<pb::Block> {
         let mut blocks = Vec::new();
         let sweeps = std::mem::take(&mut self.sweeps);
-        if !sweeps.is_empty() || !self.down.is_empty() {
+        let silent: BTreeSet<u32> =
+            if self.gone { self.known.clone() } else { self.down.keys().copied().collect() };
+        if !sweeps.is_empty() || !silent.is_empty() {
             let ids: Vec<u32> = (0..NODE_IDS).filter(|&id| catalog::GPU[id as usize].name != "power_watts").collect();
             let (up, job) = (gpu_metric("up"), gpu_metric("job"));
             let mut block = BlockBuilder::new(now, &ids, HOST_STAMP_ERROR_US);
@@ -144,9 +176,11 @@ impl Batcher {
                     if *id == job { Some(i64::from(own_job)) } else { place.map(|place| sweep.values[place]) }
                 };
                 block.push(sweep.gpu + 1, sweep.ts_us, ids.iter().map(value));
-                self.metrics.sweep(sweep);
+                if !silent.contains(&sweep.gpu) {
+                    self.metrics.sweep(sweep);
+                }
             }
-            for &gpu in self.down.keys() {
+            for gpu in silent {
                 block.push(gpu + 1, now, ids.iter().map(|&id| (id == up).then_some(0)));
             }
             blocks.push(block.finish());
@@ -174,18 +208,24 @@ impl Batcher {
         let mut block = BlockBuilder::new(now, &[gpu_metric("power_watts")], error);
         for power in &power {
             block.push(power.gpu + 1, power.ts_us, [Some(i64::from(power.milliwatts))]);
-            self.metrics.power(power.gpu, power.milliwatts);
+            if !self.gone && !self.down.contains_key(&power.gpu) {
+                self.metrics.power(power.gpu, power.milliwatts);
+            }
         }
         if !block.is_empty() {
             blocks.push(block.finish());
         }
-        let samples: u64 = blocks.iter().flat_map(|block| &block.columns).map(|column| column.delta.len() as u64).sum();
         let event = |(at, event): (i64, pb::Event)| pb::Event { dt_us: at - now, ..event };
         let events = self.events.drain(..).map(event).collect();
-        let (bytes, dropped) = self.spool.push(pb::Batch { sequence: 0, base_us: now, blocks, events, built_us: 0 });
-        self.metrics.batch(samples, bytes, dropped, self.spool.level());
-        if dropped > 0 {
-            tracing::warn!(dropped, "spool is full, dropped the oldest batches");
+        let batch = pb::Batch { sequence: 0, base_us: now, blocks, events, built_us: 0 };
+        let samples = spool::samples(&batch);
+        let pushed = self.spool.push(batch);
+        self.metrics.batch(samples, pushed, self.spool.level());
+        if pushed.dropped_batches > 0 && !std::mem::replace(&mut self.dropping, true) {
+            tracing::warn!("spool is full, dropping the oldest batches; gridstep_agent_batches_dropped_total counts them");
+            self.event("spool_dropped", 0, i64::try_from(pushed.dropped_batches).unwrap_or(i64::MAX), "");
+        } else if pushed.dropped_batches == 0 {
+            self.dropping = false;
         }
     }
 }

@@ -58,38 +58,45 @@ pub fn load(path: Option<&Path>) -> Result<Config, Faults> {
     parse(&text).map_err(|faults| Faults { file, faults })
 }
 
-/// Every fault of the text: section by section, so that one wrong key does not hide the next section's.
+/// Every fault of the text, or what it configures.
 fn parse(text: &str) -> Result<Config, Vec<String>> {
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| vec![error.message().to_owned()])?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| vec![error.to_string()])?;
     let mut config = Config::default();
     let mut faults = Vec::new();
     let mut rest = toml::Table::new();
     for (key, value) in table {
-        let taken = match key.as_str() {
-            "reader" => section(value).map(|section| config.reader = section),
-            "uplink" => section(value).map(|section| config.uplink = section),
-            "spool" => section(value).map(|section| config.spool = section),
-            "jobs" => section(value).map(|section| config.jobs = section),
-            "http" => section(value).map(|section| config.http = section),
+        match key.as_str() {
+            "reader" => config.reader = section("reader.", value, &mut faults),
+            "uplink" => config.uplink = section("uplink.", value, &mut faults),
+            "spool" => config.spool = section("spool.", value, &mut faults),
+            "jobs" => config.jobs = section("jobs.", value, &mut faults),
+            "http" => config.http = section("http.", value, &mut faults),
             _ => {
                 rest.insert(key, value);
-                continue;
             }
-        };
-        if let Err(error) = taken {
-            faults.push(format!("[{key}] {error}"));
         }
     }
-    match toml::Value::Table(rest).try_into::<Config>() {
-        Ok(top) => (config.node, config.batch_period) = (top.node, top.batch_period),
-        Err(error) => faults.push(error.message().to_owned()),
-    }
+    let top: Config = section("", toml::Value::Table(rest), &mut faults);
+    (config.node, config.batch_period) = (top.node, top.batch_period);
     faults.extend(config.faults());
     if faults.is_empty() { Ok(config) } else { Err(faults) }
 }
 
-fn section<T: serde::de::DeserializeOwned>(value: toml::Value) -> Result<T, String> {
-    value.try_into().map_err(|error: toml::de::Error| error.message().to_owned())
+/// Takes a section key by key, so that one wrong key hides no other; a wrong key has its default.
+fn section<T: Default + serde::de::DeserializeOwned>(prefix: &str, value: toml::Value, faults: &mut Vec<String>) -> T {
+    let toml::Value::Table(table) = value else {
+        faults.push(format!("{}: must be a section, [{0}]", prefix.trim_end_matches('.')));
+        return T::default();
+    };
+    let mut right = toml::Table::new();
+    for (key, value) in table {
+        let alone = toml::Table::from_iter([(key.clone(), value.clone())]);
+        match toml::Value::Table(alone).try_into::<T>() {
+            Ok(_) => drop(right.insert(key, value)),
+            Err(error) => faults.push(format!("{prefix}{key}: {}", error.message().trim_end())),
+        }
+    }
+    toml::Value::Table(right).try_into().unwrap_or_default()
 }
 
 impl Config {
@@ -104,6 +111,8 @@ impl Config {
         }
         faults.extend(self.reader.faults());
         faults.extend(self.uplink.faults());
+        faults.extend(self.spool.faults());
+        faults.extend(self.jobs.faults());
         faults.extend(self.http.faults());
         faults
     }
@@ -121,9 +130,9 @@ mod tests {
 
     #[test]
     fn all_faults_are_named_at_once() {
-        let text = "batch_period = \"1ms\"\n[reader]\nperiod = 3\n[uplink]\nendpoint = \"http://10.0.0.1:19812\"\n[http]\nlisten = \"0.0.0.0:1\"";
+        let text = "batch_period = \"1ms\"\n[reader]\nperiod = 3\npower_period = 5\ndeadline = \"1h\"\n[uplink]\nendpoint = \"http://10.0.0.1:19812\"\n[http]\nlisten = \"0.0.0.0:1\"";
         let faults = parse(text).unwrap_err().join("\n");
-        for part in ["batch_period", "[reader]", "uplink.endpoint", "http.listen", "insecure = true"] {
+        for part in ["batch_period", "reader.period", "reader.power_period", "reader.deadline", "uplink.endpoint", "http.listen", "insecure = true"] {
             assert!(faults.contains(part), "{part} is not in: {faults}");
         }
     }

@@ -1,7 +1,7 @@
 //! batcher ─▶ **exporter**: `/metrics`, `/healthz`, `/readyz`. A scrape never touches the driver.
 
 use crate::reader::protocol::{Inventory, Sweep};
-use crate::spool::Level;
+use crate::spool::{Level, Pushed};
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use gridstep_wire::catalog;
 use prometheus::{Counter, Encoder, GaugeVec, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
@@ -58,6 +58,7 @@ pub struct Metrics {
     spool_bytes: IntGauge,
     spool_batches: IntGauge,
     dropped: IntCounter,
+    dropped_samples: IntCounter,
 }
 
 impl Metrics {
@@ -102,6 +103,7 @@ impl Metrics {
             spool_bytes: gauge("spool_bytes", "encoded bytes not yet durable at the collector")?,
             spool_batches: gauge("spool_batches", "batches not yet durable at the collector")?,
             dropped: counter("batches_dropped_total", "batches that a full spool let go of")?,
+            dropped_samples: counter("samples_dropped_total", "values in batches that a full spool let go of")?,
             gpu,
             host,
             uuids: Mutex::default(),
@@ -118,7 +120,13 @@ impl Metrics {
 
     pub(crate) fn down(&self, gpu: u32, why: &str) {
         let index = gpu.to_string();
-        let _ = self.up.remove_label_values(&[&index, ""]);
+        self.forget_up(&index);
+        // What was read last is not what is: the series end.
+        let uuids = self.uuids.lock().unwrap_or_else(PoisonError::into_inner);
+        let uuid = uuids.get(&gpu).map_or("", String::as_str);
+        for gauge in self.gpu.iter().flatten() {
+            let _ = gauge.remove_label_values(&[index.as_str(), uuid]);
+        }
         self.up.with_label_values(&[index.as_str(), why]).set(0);
     }
 
@@ -132,10 +140,14 @@ impl Metrics {
             self.set_gpu(sweep.gpu, metric as usize, value as f64 * 10f64.powi(known.exponent));
         }
         let index = sweep.gpu.to_string();
-        for why in ["gpu_lost", "driver_hung"] {
-            let _ = self.up.remove_label_values(&[&index, why]);
-        }
+        self.forget_up(&index);
         self.up.with_label_values(&[index.as_str(), ""]).set(1);
+    }
+
+    fn forget_up(&self, gpu: &str) {
+        for why in ["", "gpu_lost", "driver_hung"] {
+            let _ = self.up.remove_label_values(&[gpu, why]);
+        }
     }
 
     fn set_gpu(&self, gpu: u32, metric: usize, value: f64) {
@@ -155,11 +167,12 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn batch(&self, samples: u64, bytes: usize, dropped: u64, level: Level) {
+    pub(crate) fn batch(&self, samples: u64, pushed: Pushed, level: Level) {
         self.samples.inc_by(samples);
         self.batches.inc();
-        self.batch_bytes.inc_by(bytes as u64);
-        self.dropped.inc_by(dropped);
+        self.batch_bytes.inc_by(pushed.bytes as u64);
+        self.dropped.inc_by(pushed.dropped_batches);
+        self.dropped_samples.inc_by(pushed.dropped_samples);
         self.spool_bytes.set(level.bytes as i64);
         self.spool_batches.set(level.batches as i64);
     }

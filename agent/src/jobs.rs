@@ -25,6 +25,19 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if !(Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&self.period) {
+            faults.push(format!("jobs.period = \"{:?}\": must be between 1s and 1h", self.period));
+        }
+        if self.command.first().is_some_and(String::is_empty) {
+            faults.push("jobs.command: its first word, the program, is empty".into());
+        }
+        faults
+    }
+}
+
 /// The command gets this long.
 const PATIENCE: Duration = Duration::from_secs(2);
 

@@ -6,6 +6,7 @@
 //! **The agent**: one a node. It never loads libnvidia-ml itself: a call into the driver may never return, so all of them are
 //! made by a child process, the [`reader`], which the [`supervisor`] abandons and replaces when it hangs.
 
+pub mod backoff;
 pub mod batcher;
 pub mod config;
 pub mod exporter;

@@ -72,6 +72,9 @@ pub struct Arguments {
     /// GPUs to leave alone: calls for them hang.
     #[arg(long)]
     pub skip_gpu: Vec<u32>,
+    /// Only try whether calls for this GPU return.
+    #[arg(long)]
+    pub try_gpu: Option<u32>,
 }
 
 /// The child's whole life.

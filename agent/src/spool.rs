@@ -42,7 +42,21 @@ struct State {
     last_sequence: u64,
     declared: pb::Declare,
     hello: pb::Hello,
-    dropped: u64,
+}
+
+/// What a push did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pushed {
+    /// Encoded size of the batch.
+    pub bytes: usize,
+    /// What had to go to make room for it.
+    pub dropped_batches: u64,
+    pub dropped_samples: u64,
+}
+
+/// Sample values in a batch.
+pub(crate) fn samples(batch: &pb::Batch) -> u64 {
+    batch.blocks.iter().flat_map(|block| &block.columns).map(|column| column.delta.len() as u64).sum()
 }
 
 /// Figures for metrics.
@@ -50,7 +64,15 @@ struct State {
 pub struct Level {
     pub batches: usize,
     pub bytes: usize,
-    pub dropped_batches: u64,
+}
+
+impl Config {
+    pub(crate) fn faults(&self) -> Vec<String> {
+        if self.max_bytes >= 1 << 20 {
+            return Vec::new();
+        }
+        vec![format!("spool.max_bytes = {}: must be at least 1048576", self.max_bytes)]
+    }
 }
 
 impl Spool {
@@ -62,25 +84,25 @@ impl Spool {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Numbers the batch and keeps it. Gives its encoded size in bytes and how many old ones had to go.
-    pub fn push(&self, mut batch: pb::Batch) -> (usize, u64) {
+    /// Numbers the batch and keeps it; the oldest make room.
+    pub fn push(&self, mut batch: pb::Batch) -> Pushed {
         let mut state = self.lock();
         state.last_sequence += 1;
         batch.sequence = state.last_sequence;
         let bytes = batch.encoded_len();
         state.batches.push_back((Arc::new(batch), bytes));
         state.bytes += bytes;
-        let mut dropped = 0;
+        let mut pushed = Pushed { bytes, ..Pushed::default() };
         while state.bytes > self.max_bytes && state.batches.len() > 1 {
-            if let Some((_, bytes)) = state.batches.pop_front() {
+            if let Some((batch, bytes)) = state.batches.pop_front() {
                 state.bytes -= bytes;
-                dropped += 1;
+                pushed.dropped_batches += 1;
+                pushed.dropped_samples += samples(&batch);
             }
         }
-        state.dropped += dropped;
         drop(state);
         self.grown.notify_one();
-        (bytes, dropped)
+        pushed
     }
 
     /// The collector keeps everything up to here: let go of it.
@@ -137,7 +159,7 @@ impl Spool {
 
     pub fn level(&self) -> Level {
         let state = self.lock();
-        Level { batches: state.batches.len(), bytes: state.bytes, dropped_batches: state.dropped }
+        Level { batches: state.batches.len(), bytes: state.bytes }
     }
 }
 

@@ -3,10 +3,7 @@
 //! One stream, opened again with a jittered back-off whenever it ends. The spool lets go of a batch when the collector says
 //! that it is durable; after a reconnect everything behind that is sent again, and the collector drops what it knows.
 
-mod backoff;
-
-pub use backoff::Backoff;
-
+use crate::backoff::Backoff;
 use crate::exporter::Metrics;
 use crate::spool::Spool;
 use anyhow::Context;
@@ -63,6 +60,13 @@ impl Config {
         }
         if self.cert_file.is_some() != self.key_file.is_some() {
             faults.push("uplink.cert_file and uplink.key_file: one without the other; mutual TLS needs both".into());
+        }
+        let encrypted = self.endpoint.starts_with("https:");
+        if encrypted && self.ca_file.is_none() {
+            faults.push("uplink.ca_file: missing; https:// needs the PEM of who signed the collector's certificate".into());
+        }
+        if !encrypted && (self.ca_file.is_some() || self.cert_file.is_some()) {
+            faults.push("uplink.ca_file, uplink.cert_file: without effect, as uplink.endpoint is not https://".into());
         }
         faults
     }

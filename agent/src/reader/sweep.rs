@@ -30,6 +30,7 @@ const FIELDS: &[(u32, &str, i64, bool)] = &[
     (82, "memory_temperature_celsius", 1, false),
     (74, "limited_power_seconds_total", 1, false),
     (251, "limited_thermal_seconds_total", 1, true),
+    (252, "limited_thermal_seconds_total", 1, true),
     (253, "limited_brake_seconds_total", 1, true),
     (142, "remapped_rows_total", 1, false),
     (144, "remap_pending", 1, false),
@@ -56,6 +57,15 @@ pub fn init(library: Option<&Path>) -> Result<Nvml, NvmlError> {
     }
 }
 
+/// Calls into the driver for one GPU: whatever they give, they return.
+pub(super) fn touch(library: Option<&Path>, gpu: u32) -> Result<(), NvmlError> {
+    let nvml = init(library)?;
+    if let Ok(device) = nvml.device_by_index(gpu) {
+        let _ = power(&device, gpu);
+    }
+    Ok(())
+}
+
 /// What came of reading one GPU.
 pub enum Reading {
     Skipped,
@@ -65,7 +75,9 @@ pub enum Reading {
 
 pub struct Driver<'nvml> {
     nvml: &'nvml Nvml,
+    /// None: not to be touched, or the driver gives no handle.
     devices: Vec<Option<Device<'nvml>>>,
+    skipped: Vec<u32>,
     /// The GPM sample before, by GPU.
     gpm: Vec<Option<GpmSample<'nvml>>>,
     fields: Vec<FieldId>,
@@ -92,7 +104,7 @@ impl<'nvml> Driver<'nvml> {
         let usable = FIELDS.iter().filter(|field| !field.3 || major >= 575);
         let fields = usable.map(|field| FieldId(field.0)).collect();
         let gpm = devices.iter().map(|_| None).collect();
-        Self { nvml, devices, gpm, fields, watch, driver_us: 0, driver_version }
+        Self { nvml, devices, skipped: skip.to_vec(), gpm, fields, watch, driver_us: 0, driver_version }
     }
 
     pub fn count(&self) -> u32 {
@@ -124,21 +136,41 @@ impl<'nvml> Driver<'nvml> {
 
     /// Reads a GPU's power, and everything else if `full`.
     pub fn read(&mut self, gpu: u32, full: bool) -> Reading {
-        let Some(device) = self.devices[gpu as usize].as_ref() else { return Reading::Skipped };
+        if self.skipped.contains(&gpu) {
+            return Reading::Skipped;
+        }
         let entered = Instant::now();
         self.watch.enter(gpu);
-        let power = power(device, gpu);
-        let reading = match power {
-            Err(NvmlError::GpuLost) => Reading::Lost,
-            power => {
-                let sweep = full.then(|| sweep(self.nvml, device, gpu, &self.fields, &mut self.gpm[gpu as usize]));
-                Reading::Values { power: power.ok(), sweep }
-            }
-        };
+        let reading = self.call(gpu, full);
         self.watch.leave();
         self.driver_us += entered.elapsed().as_micros() as u64;
         reading
     }
+
+    fn call(&mut self, gpu: u32, full: bool) -> Reading {
+        let slot = &mut self.devices[gpu as usize];
+        if slot.is_none() && full {
+            *slot = self.nvml.device_by_index(gpu).ok();
+        }
+        let Some(device) = slot.as_ref() else { return Reading::Lost };
+        let power = match power(device, gpu) {
+            Err(NvmlError::GpuLost) => return Reading::Lost,
+            power => power.ok(),
+        };
+        let sweep = full.then(|| sweep(self.nvml, device, gpu, &self.fields, &mut self.gpm[gpu as usize]));
+        // A GPU of which nothing at all can be read is as good as lost, whatever the driver calls it.
+        let nothing = power.is_none() && sweep.as_ref().is_some_and(|sweep| sweep.values.is_empty());
+        if nothing { Reading::Lost } else { Reading::Values { power, sweep: sweep.map(answered) } }
+    }
+}
+
+/// A sweep of a GPU that answers.
+fn answered(mut sweep: Sweep) -> Sweep {
+    let mut up = Values::default();
+    up.put("up", Some(1));
+    sweep.metrics.extend(up.metrics);
+    sweep.values.extend(up.values);
+    sweep
 }
 
 fn power(device: &Device<'_>, gpu: u32) -> Result<Power, NvmlError> {
@@ -146,7 +178,7 @@ fn power(device: &Device<'_>, gpu: u32) -> Result<Power, NvmlError> {
     let values = device.field_values_for(&[POWER_INSTANT])?;
     let after = Micros::now().0;
     let milliwatts = match values.into_iter().next() {
-        Some(Ok(sample)) => integer(&sample.value?).unwrap_or(0) as u32,
+        Some(Ok(sample)) => integer(&sample.value?).and_then(|value| u32::try_from(value).ok()).ok_or(NvmlError::NotSupported)?,
         Some(Err(error)) => return Err(error),
         None => return Err(NvmlError::NotSupported),
     };
@@ -181,17 +213,21 @@ fn sweep<'nvml>(
     let ecc = |kind| device.total_ecc_errors(kind, EccCounter::Aggregate).ok().and_then(|count| i64::try_from(count).ok());
     out.put("ecc_corrected_total", ecc(MemoryError::Corrected));
     out.put("ecc_uncorrected_total", ecc(MemoryError::Uncorrected));
-    let links = (0..18).filter(|&link| device.link_wrapper_for(link).is_active().unwrap_or(false)).count();
-    out.put("nvlink_links_up", i64::try_from(links).ok());
+    for link in 0..18 {
+        if let Ok(active) = device.link_wrapper_for(link).is_active() {
+            out.add("nvlink_links_up", i64::from(active));
+        }
+    }
     if let Ok(values) = device.field_values_for(fields) {
         for (field, value) in fields.iter().zip(values) {
             let Some(entry) = FIELDS.iter().find(|entry| entry.0 == field.0) else { continue };
             let value = value.ok().and_then(|sample| sample.value.ok()).and_then(|value| integer(&value));
-            out.put(entry.1, value.map(|value| value * entry.2));
+            if let Some(value) = value {
+                out.add(entry.1, value.saturating_mul(entry.2));
+            }
         }
     }
     activity(nvml, device, gpm, &mut out);
-    out.put("up", Some(1));
     let pids =
         device.running_compute_processes().map(|list| list.iter().map(|process| process.pid).collect()).unwrap_or_default();
     Sweep { gpu, ts_us: Micros::now().0, metrics: out.metrics, values: out.values, pids }

@@ -82,7 +82,9 @@ fn run() -> anyhow::Result<bool> {
     }
     let gpus = scenario.nodes * scenario.gpus_per_node;
     println!("gridstep demo: {} nodes, {gpus} simulated H100s, one collector", scenario.nodes);
-    println!("  page      {PAGE}\n  API       {PAGE}api/v1/incidents\n  metrics   {PAGE}metrics and http://127.0.0.1:{AGENT_PORT}/metrics");
+    println!(
+        "  page      {PAGE}\n  API       {PAGE}api/v1/incidents\n  metrics   {PAGE}metrics and http://127.0.0.1:{AGENT_PORT}/metrics"
+    );
     println!("  folder    {}\n", demo.folder.display());
     let last = demo.watch(start, seconds)?;
     Ok(judge(&scenario, start, &last))
@@ -110,7 +112,8 @@ impl Demo {
     fn start_agent(&mut self, node: u32, scenario: &Path, start: f64) -> anyhow::Result<()> {
         let name = Scenario::node_name(node);
         let library = ["libgridstep_simulator.so", "deps/libgridstep_simulator.so"].map(|file| self.programs.join(file));
-        let library = library.into_iter().find(|path| path.exists()).context("the simulated driver is not built: run `make build`")?;
+        let library =
+            library.into_iter().find(|path| path.exists()).context("the simulated driver is not built: run `make build`")?;
         let own = self.programs.join("gridstep-demo");
         let config = format!(
             "node = \"{name}\"\n[reader]\nnvml_library = \"{}\"\n[jobs]\ncommand = [\"{}\", \"job\"]\nperiod = \"2s\"\n[http]\nlisten = \"127.0.0.1:{}\"\n",
@@ -122,7 +125,10 @@ impl Demo {
         std::fs::write(&file, config)?;
         let mut command = Command::new(self.programs.join("gridstep-agent"));
         command.args(["run", "--config"]).arg(&file);
-        command.env("GRIDSTEP_SIM_SCENARIO", scenario).env("GRIDSTEP_SIM_NODE", node.to_string()).env("GRIDSTEP_SIM_START", start.to_string());
+        command
+            .env("GRIDSTEP_SIM_SCENARIO", scenario)
+            .env("GRIDSTEP_SIM_NODE", node.to_string())
+            .env("GRIDSTEP_SIM_START", start.to_string());
         self.spawn(command, &name)
     }
 
@@ -164,7 +170,8 @@ impl Demo {
 
     /// As the collector's own command tells them; none while it does not answer.
     fn incidents(&self) -> Vec<Value> {
-        let output = Command::new(self.programs.join("gridstep-collector")).args(["incidents", "--json"]).stderr(Stdio::null()).output();
+        let output =
+            Command::new(self.programs.join("gridstep-collector")).args(["incidents", "--json"]).stderr(Stdio::null()).output();
         let Ok(output) = output else { return Vec::new() };
         let text = String::from_utf8_lossy(&output.stdout);
         match serde_json::from_str::<Value>(&text) {
@@ -185,7 +192,9 @@ fn judge(scenario: &Scenario, start: f64, incidents: &BTreeMap<String, (f64, Val
     for fault in scenario.faults.iter().filter(|fault| fault.kind == FaultKind::Thermal) {
         let node = Scenario::node_name(fault.node);
         let found = incidents.values().find(|(_, incident)| {
-            incident["kind"] == "straggler" && incident["subject"]["node"] == node.as_str() && incident["subject"]["gpu"] == fault.gpu
+            incident["kind"] == "straggler"
+                && incident["subject"]["node"] == node.as_str()
+                && incident["subject"]["gpu"] == fault.gpu
         });
         let cause = found.map_or("nothing".into(), |(_, incident)| incident["cause"].to_string());
         let after = found.map_or(f64::NAN, |(seen, _)| seen - fault.start);
@@ -201,7 +210,8 @@ fn judge(scenario: &Scenario, start: f64, incidents: &BTreeMap<String, (f64, Val
         let off = 100.0 * (watts / made - 1.0);
         check(off.abs() <= 5.0, format!("power step: made {:.1} kW, found {:.1} kW ({off:+.1} %)", made / 1e3, watts / 1e3));
     }
-    let strays = incidents.values().filter(|(_, incident)| incident["kind"] == "straggler").count().saturating_sub(scenario.faults.len());
+    let strays =
+        incidents.values().filter(|(_, incident)| incident["kind"] == "straggler").count().saturating_sub(scenario.faults.len());
     check(strays == 0, format!("{strays} stragglers that the scenario did not make"));
     good
 }
