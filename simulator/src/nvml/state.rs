@@ -103,7 +103,8 @@ pub(super) fn start() -> Code {
     }
 }
 
-/// Counts one user less. One too many succeeds: the header promises an error, the drivers 535 to 555 give none.
+/// Counts one user less. One too many succeeds: the documentation promises an error, but NVIDIA's libraries 535 to 555, tried
+/// on a machine without a driver, return none.
 pub(super) fn stop() -> Code {
     let _ = USERS.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |users| users.checked_sub(1));
     SUCCESS
