@@ -75,7 +75,7 @@ impl Config {
 /// Batches handed to the stream that it has not sent yet.
 const IN_FLIGHT: usize = 16;
 /// Between two attempts: first and last.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// A collector that accepts the stream answers within this time.
 const PATIENCE: Duration = Duration::from_secs(10);
 

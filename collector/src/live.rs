@@ -33,7 +33,7 @@ const ADVANCE_PERIOD: Duration = Duration::from_millis(100);
 const PUBLISH_PERIOD: Duration = Duration::from_secs(1);
 
 /// After a restart nothing is judged for so long: the agents come back with what they kept, microseconds.
-const RESUME_HOLD_US: i64 = 5_000_000;
+const RESUME_HOLD_US: i64 = 10_000_000;
 
 /// From the streams.
 pub(crate) enum Message {

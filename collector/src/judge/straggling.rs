@@ -116,11 +116,27 @@ fn tidy(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
 
-/// "SM clock 1515 MHz where 127 peers run 1845"
+/// "SM clock 1515 MHz where 127 peers have 1845"
 fn told(evidence: &Evidence, peers: usize) -> String {
-    let show = |value: f64| if value.abs() >= 10.0 { format!("{value:.0}") } else { format!("{value:.2}") };
+    let (name, unit, scale) = match evidence.signal.as_str() {
+        "sm_clock_mhz" => ("SM clock", " MHz", 1.0),
+        "temperature_celsius" => ("GPU", " °C", 1.0),
+        "thermal_slowdown_ratio" => ("under thermal slowdown", " % of the time", 100.0),
+        "power_cap_ratio" => ("under power cap", " % of the time", 100.0),
+        "power_brake_ratio" => ("under power brake", " % of the time", 100.0),
+        "power_limit_watts" => ("power limit", " W", 1.0),
+        "sm_active_ratio" => ("SMs active", " %", 100.0),
+        "cpu_utilization_ratio" => ("CPU", " %", 100.0),
+        "cpu_pressure_ratio" => ("CPU pressure", " %", 100.0),
+        "network_link_bits_per_second" => ("network link", " Gbit/s", 1e-9),
+        other => (other, "", 1.0),
+    };
+    let show = |value: f64| {
+        let value = value * scale;
+        if value.abs() >= 10.0 || value == 0.0 { format!("{value:.0}") } else { format!("{value:.2}") }
+    };
     match evidence.peers {
-        Some(theirs) => format!("{} {} where {peers} peers have {}", evidence.signal, show(evidence.value), show(theirs)),
-        None => format!("{} {}", evidence.signal, show(evidence.value)),
+        Some(theirs) => format!("{name} {}{unit} where {peers} peers have {}", show(evidence.value), show(theirs)),
+        None => format!("{name} {}{unit}", show(evidence.value)),
     }
 }
