@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tonic::transport::ServerTlsConfig;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Everything that agents have said.
@@ -57,14 +58,23 @@ pub(crate) struct Collector {
 
 impl Collector {
     pub(crate) async fn start() -> Self {
+        Self::serve("http", tonic::transport::Server::builder()).await
+    }
+
+    /// Over TLS, with this certificate, for agents that show one of their own.
+    pub(crate) async fn start_mutual_tls(tls: ServerTlsConfig) -> Self {
+        Self::serve("https", tonic::transport::Server::builder().tls_config(tls).expect("a TLS configuration")).await
+    }
+
+    async fn serve(scheme: &str, mut server: tonic::transport::Server) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = format!("http://{}", listener.local_addr().expect("an address"));
+        let address = format!("{scheme}://localhost:{}", listener.local_addr().expect("an address").port());
         let start = crate::node::scenario_start();
         let seen = Arc::new(Mutex::new(Seen { start, ..Seen::default() }));
         let collector = Self { address, seen, changed: Arc::default(), breaks: watch::channel(0).0 };
         let service = TelemetryServer::new(collector.clone());
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-        tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
+        tokio::spawn(server.add_service(service).serve_with_incoming(incoming));
         collector
     }
 

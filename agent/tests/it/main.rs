@@ -1,5 +1,6 @@
 //! The agent from outside: the real binary over the simulated driver, and a collector that the tests script.
 
+mod certificates;
 mod collector;
 mod node;
 
@@ -75,6 +76,49 @@ async fn a_hanging_call_is_said_and_the_others_come_back() {
     collector
         .wait(PATIENCE, |seen| power_rows(seen) > before + 7 * 10 && seen.values("up").any(|row| row.0 == 6 && row.2 == 0))
         .await;
+}
+
+/// Calls return again after 20 s; the GPU is tried 30 s after it hung.
+#[tokio::test]
+async fn a_gpu_that_hung_is_tried_again() {
+    let collector = Collector::start().await;
+    let _node = Node::start("[[fault]]\nkind = \"hung_call\"\nnode = 0\ngpu = 5\nstart = 1.0\nend = 20.0\n", &collector.address);
+    collector.wait(PATIENCE, |seen| seen.event("driver_hung", 6).is_some()).await;
+    let seen = collector.wait(3.0 * PATIENCE, |seen| seen.event("driver_back", 6).is_some()).await;
+    assert!(seen.values("up").filter(|row| row.0 == 6).last().is_some_and(|row| row.2 == 1));
+}
+
+#[tokio::test]
+async fn a_gpu_that_is_lost_from_the_start_is_said() {
+    let collector = Collector::start().await;
+    let _node = Node::start("[[fault]]\nkind = \"lost_gpu\"\nnode = 0\ngpu = 0\nstart = 0.0\n", &collector.address);
+    collector.wait(PATIENCE, |seen| seen.event("gpu_lost", 1).is_some() && power_rows(seen) > 7 * 10).await;
+}
+
+#[tokio::test]
+async fn streams_over_mutual_tls_and_to_nobody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = certificates::Authority::new();
+    let collector = Collector::start_mutual_tls(own.server()).await;
+    let other = certificates::Authority::new();
+    let _refused = Node::start_with("", &collector.address, &own.uplink_with_identity_of(&other, folder.path()));
+    let _node = Node::start_with("", &collector.address, &own.uplink_with_identity_of(&own, folder.path()));
+    let seen = collector.wait(PATIENCE, |seen| power_rows(seen) > 50).await;
+    assert_eq!(seen.streams, 1);
+}
+
+#[test]
+fn insecure_addresses_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("agent.toml");
+    std::fs::write(&path, "[uplink]\nendpoint = \"http://10.0.0.1:19812\"\n[http]\nlisten = \"0.0.0.0:19810\"\n").unwrap();
+    for command in ["run", "check-config"] {
+        let agent = std::process::Command::new(env!("CARGO_BIN_EXE_gridstep-agent"));
+        let output = { agent }.arg(command).arg("--config").arg(&path).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(64));
+        assert!(said.contains("uplink.endpoint") && said.contains("http.listen"), "{said}");
+    }
 }
 
 #[tokio::test]

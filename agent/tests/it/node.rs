@@ -37,6 +37,11 @@ fn library() -> &'static PathBuf {
 impl Node {
     /// Eight GPUs in training, with the given faults, streaming to the collector at `endpoint`.
     pub(crate) fn start(faults: &str, endpoint: &str) -> Self {
+        Self::start_with(faults, endpoint, "")
+    }
+
+    /// The same with further lines in `[uplink]`.
+    pub(crate) fn start_with(faults: &str, endpoint: &str, uplink: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let scenario = folder.path().join("scenario.toml");
         let job = "[[job]]\nname = \"job\"\nnode_count = 1\n\
@@ -46,7 +51,7 @@ impl Node {
         let config = folder.path().join("agent.toml");
         let mut file = std::fs::File::create(&config).expect("the configuration is written");
         let library = library().display();
-        write!(file, "node = \"testnode\"\n[reader]\nnvml_library = \"{library}\"\n[uplink]\nendpoint = \"{endpoint}\"\n[http]\nlisten = \"127.0.0.1:0\"\n")
+        write!(file, "node = \"testnode\"\n[reader]\nnvml_library = \"{library}\"\n[uplink]\nendpoint = \"{endpoint}\"\n{uplink}\n[http]\nlisten = \"127.0.0.1:0\"\n")
             .expect("the configuration is written");
         let mut command = Command::new(env!("CARGO_BIN_EXE_gridstep-agent"));
         command.arg("run").arg("--config").arg(&config).stdin(Stdio::null());
