@@ -84,8 +84,8 @@ async fn a_gpu_that_hung_is_tried_again() {
     let collector = Collector::start().await;
     let _node = Node::start("[[fault]]\nkind = \"hung_call\"\nnode = 0\ngpu = 5\nstart = 1.0\nend = 20.0\n", &collector.address);
     collector.wait(PATIENCE, |seen| seen.event("driver_hung", 6).is_some()).await;
-    let seen = collector.wait(3.0 * PATIENCE, |seen| seen.event("driver_back", 6).is_some()).await;
-    assert!(seen.values("up").filter(|row| row.0 == 6).last().is_some_and(|row| row.2 == 1));
+    let up = |seen: &Seen| seen.values("up").filter(|row| row.0 == 6).last().is_some_and(|row| row.2 == 1);
+    collector.wait(3.0 * PATIENCE, |seen| seen.event("driver_back", 6).is_some() && up(seen)).await;
 }
 
 #[tokio::test]
@@ -122,11 +122,24 @@ fn insecure_addresses_are_refused() {
 }
 
 #[tokio::test]
+async fn a_silent_reader_is_said_and_replaced() {
+    let collector = Collector::start().await;
+    let node = Node::start("", &collector.address);
+    collector.wait(PATIENCE, |seen| power_rows(seen) > 50).await;
+    node.signal_reader("-STOP");
+    // None of its GPUs is known to be up any more.
+    let down = |seen: &Seen| (1..=8).all(|entity| seen.values("up").any(|row| row.0 == entity && row.2 == 0));
+    let seen = collector.wait(SAID, |seen| seen.event("driver_hung", 0).is_some() && down(seen)).await;
+    let before = power_rows(&seen);
+    collector.wait(PATIENCE, |seen| seen.event("driver_back", 0).is_some() && power_rows(seen) > before + 50).await;
+}
+
+#[tokio::test]
 async fn a_killed_reader_is_replaced() {
     let collector = Collector::start().await;
     let node = Node::start("", &collector.address);
     collector.wait(PATIENCE, |seen| power_rows(seen) > 50).await;
-    node.kill_reader();
+    node.signal_reader("-KILL");
     let seen = collector.wait(PATIENCE, |seen| seen.event("driver_hung", 0).is_some()).await;
     let before = power_rows(&seen);
     collector.wait(PATIENCE, |seen| seen.event("driver_back", 0).is_some() && power_rows(seen) > before + 50).await;

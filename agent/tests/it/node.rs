@@ -59,11 +59,11 @@ impl Node {
         Self { agent: command.spawn().expect("the agent starts"), _folder: folder }
     }
 
-    /// SIGKILL for the agent's child.
-    pub(crate) fn kill_reader(&self) {
+    /// A signal (`kill`'s argument) for the agent's child.
+    pub(crate) fn signal_reader(&self, signal: &str) {
         let children = format!("/proc/{0}/task/{0}/children", self.agent.id());
         let children = std::fs::read_to_string(children).expect("the agent's children");
         let reader = children.split_whitespace().next().expect("a reader");
-        assert!(Command::new("kill").args(["-9", reader]).status().expect("kill runs").success());
+        assert!(Command::new("kill").args([signal, reader]).status().expect("kill runs").success());
     }
 }
