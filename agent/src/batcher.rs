@@ -163,8 +163,7 @@ impl Batcher {
     fn slow_rows(&mut self, now: i64) -> Vec<pb::Block> {
         let mut blocks = Vec::new();
         let sweeps = std::mem::take(&mut self.sweeps);
-        let silent: BTreeSet<u32> =
-            if self.gone { self.known.clone() } else { self.down.keys().copied().collect() };
+        let silent: BTreeSet<u32> = if self.gone { self.known.clone() } else { self.down.keys().copied().collect() };
         if !sweeps.is_empty() || !silent.is_empty() {
             let ids: Vec<u32> = (0..NODE_IDS).filter(|&id| catalog::GPU[id as usize].name != "power_watts").collect();
             let (up, job) = (gpu_metric("up"), gpu_metric("job"));

@@ -132,7 +132,15 @@ mod tests {
     fn all_faults_are_named_at_once() {
         let text = "batch_period = \"1ms\"\n[reader]\nperiod = 3\npower_period = 5\ndeadline = \"1h\"\n[uplink]\nendpoint = \"http://10.0.0.1:19812\"\n[http]\nlisten = \"0.0.0.0:1\"";
         let faults = parse(text).unwrap_err().join("\n");
-        for part in ["batch_period", "reader.period", "reader.power_period", "reader.deadline", "uplink.endpoint", "http.listen", "insecure = true"] {
+        for part in [
+            "batch_period",
+            "reader.period",
+            "reader.power_period",
+            "reader.deadline",
+            "uplink.endpoint",
+            "http.listen",
+            "insecure = true",
+        ] {
             assert!(faults.contains(part), "{part} is not in: {faults}");
         }
     }

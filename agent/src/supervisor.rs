@@ -162,9 +162,8 @@ impl Supervisor {
         }
         let Some((&gpu, tried)) = self.hung.iter_mut().find(|(_, tried)| tried.elapsed() >= HUNG_RETRY) else { return false };
         *tried = Instant::now();
-        let spawned = self.command().and_then(|mut command| {
-            command.arg("--try-gpu").arg(gpu.to_string()).stdout(Stdio::null()).spawn()
-        });
+        let spawned =
+            self.command().and_then(|mut command| command.arg("--try-gpu").arg(gpu.to_string()).stdout(Stdio::null()).spawn());
         match spawned {
             Ok(child) => self.trial = Some(Trial { gpu, child, since: Instant::now() }),
             Err(error) => tracing::warn!(gpu, %error, "starting a trial of the gpu failed"),
