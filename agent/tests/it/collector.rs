@@ -22,6 +22,11 @@ pub(crate) struct Seen {
 }
 
 impl Seen {
+    /// Second 0 of the scenario, since the epoch.
+    pub(crate) fn start(&self) -> f64 {
+        self.start
+    }
+
     pub(crate) fn gpus(&self) -> usize {
         self.declared.entities.len()
     }

@@ -126,10 +126,12 @@ async fn a_silent_reader_is_said_and_replaced() {
     let collector = Collector::start().await;
     let node = Node::start("", &collector.address);
     collector.wait(PATIENCE, |seen| power_rows(seen) > 50).await;
+    let stopped = node::scenario_start();
     node.signal_reader("-STOP");
     // None of its GPUs is known to be up any more.
     let down = |seen: &Seen| (1..=8).all(|entity| seen.values("up").any(|row| row.0 == entity && row.2 == 0));
-    let seen = collector.wait(SAID, |seen| seen.event("driver_hung", 0).is_some() && down(seen)).await;
+    let seen = collector.wait(PATIENCE, |seen| seen.event("driver_hung", 0).is_some() && down(seen)).await;
+    assert!(seen.event("driver_hung", 0).unwrap() + seen.start() < stopped + SAID);
     let before = power_rows(&seen);
     collector.wait(PATIENCE, |seen| seen.event("driver_back", 0).is_some() && power_rows(seen) > before + 50).await;
 }
