@@ -38,6 +38,8 @@ pub struct Batcher {
     dropping: bool,
     /// GPUs that do not answer.
     down: BTreeMap<u32, &'static str>,
+    /// Something fell silent since the last flush: said at once, as it may be over before the second is.
+    fell_silent: bool,
 }
 
 fn gpu_metric(name: &str) -> u32 {
@@ -64,6 +66,7 @@ impl Batcher {
             gone: false,
             dropping: false,
             down: BTreeMap::new(),
+            fell_silent: false,
         }
     }
 
@@ -112,6 +115,7 @@ impl Batcher {
 
     fn reader_gone(&mut self, why: &str) {
         self.gone = true;
+        self.fell_silent = true;
         self.event("driver_hung", 0, 0, why);
         for gpu in self.known.iter().filter(|&gpu| !self.down.contains_key(gpu)) {
             self.metrics.down(*gpu, "driver_hung");
@@ -150,6 +154,7 @@ impl Batcher {
         self.metrics.down(gpu, why);
         if self.down.insert(gpu, why) != Some(why) {
             tracing::warn!(gpu, why, "a gpu does not answer");
+            self.fell_silent = true;
             self.event(why, gpu + 1, 0, "");
         }
     }
@@ -159,14 +164,29 @@ impl Batcher {
         self.events.push((Micros::now().0, event));
     }
 
-    /// What has one row a second: sweeps, GPUs that are down, jobs, the host.
+    /// GPUs of which nothing is known: those that do not answer, and all of them where no reader delivers.
+    fn silent(&self) -> BTreeSet<u32> {
+        if self.gone { self.known.clone() } else { self.down.keys().copied().collect() }
+    }
+
+    /// That they are not up, for GPUs of which nothing is known.
+    fn silent_rows(&self, now: i64) -> Option<pb::Block> {
+        let silent = self.silent();
+        let mut block = BlockBuilder::new(now, &[gpu_metric("up")], HOST_STAMP_ERROR_US);
+        for gpu in &silent {
+            block.push(gpu + 1, now, [Some(0)]);
+        }
+        (!silent.is_empty()).then(|| block.finish())
+    }
+
+    /// What has one row a second: sweeps, jobs, the host.
     fn slow_rows(&mut self, now: i64) -> Vec<pb::Block> {
         let mut blocks = Vec::new();
         let sweeps = std::mem::take(&mut self.sweeps);
-        let silent: BTreeSet<u32> = if self.gone { self.known.clone() } else { self.down.keys().copied().collect() };
-        if !sweeps.is_empty() || !silent.is_empty() {
+        if !sweeps.is_empty() {
+            let silent = self.silent();
             let ids: Vec<u32> = (0..NODE_IDS).filter(|&id| catalog::GPU[id as usize].name != "power_watts").collect();
-            let (up, job) = (gpu_metric("up"), gpu_metric("job"));
+            let job = gpu_metric("job");
             let mut block = BlockBuilder::new(now, &ids, HOST_STAMP_ERROR_US);
             for sweep in &sweeps {
                 let own_job = self.jobs.of(sweep.gpu);
@@ -178,9 +198,6 @@ impl Batcher {
                 if !silent.contains(&sweep.gpu) {
                     self.metrics.sweep(sweep);
                 }
-            }
-            for gpu in silent {
-                block.push(gpu + 1, now, ids.iter().map(|&id| (id == up).then_some(0)));
             }
             blocks.push(block.finish());
         }
@@ -201,6 +218,9 @@ impl Batcher {
         }
         let now = Micros::now().0;
         let mut blocks = if second { self.slow_rows(now) } else { Vec::new() };
+        if std::mem::take(&mut self.fell_silent) || second {
+            blocks.extend(self.silent_rows(now));
+        }
         let mut power = std::mem::take(&mut self.power);
         power.sort_by_key(|power| (power.gpu, power.ts_us));
         let error = power.iter().map(|power| power.error_us).max().unwrap_or(0);
