@@ -8,6 +8,7 @@
 //! times ([`TICK_US`]), so that it does not matter how often the caller lets time pass.
 
 pub mod power;
+pub mod ring;
 pub mod seconds;
 
 use serde::{Deserialize, Serialize};
@@ -29,4 +30,19 @@ impl Default for AlignConfig {
     fn default() -> Self {
         Self { watermark_seconds: 3.0 }
     }
+}
+
+impl AlignConfig {
+    pub fn watermark_us(&self) -> i64 {
+        (self.watermark_seconds * 1e6) as i64
+    }
+}
+
+/// How finely sources are sampled, seconds between samples; 0: not known yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Sampling {
+    /// Of the slowest source: nothing is claimed that it could not carry.
+    pub slowest: f64,
+    /// Root of the mean square of all: what [`power::interpolation_gain`] of a sum goes by, being 1 − (πfT)²/3 at first.
+    pub typical: f64,
 }

@@ -127,11 +127,17 @@ pub struct Gpu {
 impl Fleet {
     pub fn new(topology: &[Place]) -> Self {
         let mut fleet = Self::default();
-        for place in topology {
-            let slot = fleet.node(&place.node);
-            fleet.nodes[slot.0 as usize].place = Some(place.clone());
-        }
+        fleet.place(topology);
         fleet
+    }
+
+    /// Places the nodes as the topology has it; what it does not name has no place.
+    pub fn place(&mut self, topology: &[Place]) {
+        self.nodes.iter_mut().for_each(|node| node.place = None);
+        for place in topology {
+            let slot = self.node(&place.node);
+            self.nodes[slot.0 as usize].place = Some(place.clone());
+        }
     }
 
     /// The node's slot, a new one if it has none.

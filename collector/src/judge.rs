@@ -74,6 +74,7 @@ pub struct Judge {
     tick: Option<i64>,
     /// Which sum is judged; settled with the first bin.
     basis: Option<Basis>,
+    limits: Resolved,
     history: History,
     /// Watts by source of the last bins that steps are attributed with.
     sources: swings::SourceHistory,
@@ -85,7 +86,7 @@ pub struct Judge {
 
 impl Judge {
     pub fn new(config: JudgeConfig, topology: &[Place]) -> Self {
-        let watermark = (config.align.watermark_seconds * 1e6) as i64;
+        let watermark = config.align.watermark_us();
         let merge = |metric: &GpuMetric| match metric {
             GpuMetric::EventReasons => Merge::Any,
             GpuMetric::Temperature | GpuMetric::MemoryTemperature | GpuMetric::SmClock | GpuMetric::MemoryClock => Merge::Mean,
@@ -103,6 +104,7 @@ impl Judge {
             node_power: PowerGrid::new(watermark),
             gpu_seconds: SecondGrid::new(GpuMetric::ALL.iter().map(merge).collect(), watermark),
             node_seconds: SecondGrid::new(NodeMetric::ALL.iter().map(node_merge).collect(), watermark),
+            limits: config.power.limits.resolve(0.0),
             config,
             latest: None,
             latest_node: None,
@@ -148,7 +150,27 @@ impl Judge {
         self.tick = Some(until.0.div_euclid(TICK_US));
     }
 
+    /// Goes on under another configuration or topology. Incidents, the fleet and what was learned of it stay; what was
+    /// measured on another basis does not.
+    pub fn reconfigure(&mut self, config: JudgeConfig, topology: &[Place]) {
+        self.fleet.place(topology);
+        let watermark = config.align.watermark_us();
+        self.gpu_power.set_watermark(watermark);
+        self.node_power.set_watermark(watermark);
+        self.gpu_seconds.set_watermark(watermark);
+        self.node_seconds.set_watermark(watermark);
+        if config.power.limits.basis != self.config.power.limits.basis {
+            self.basis = None;
+            self.history = History::default();
+            self.sources = Default::default();
+            self.steps = Default::default();
+            self.oscillation = Default::default();
+        }
+        self.config = config;
+    }
+
     fn finish_bins(&mut self, now: Micros) {
+        self.limits = self.resolve_limits();
         self.judge_power(now);
         self.judge_seconds(now);
     }
@@ -172,17 +194,14 @@ impl Judge {
     }
 
     /// Which job the GPU works for from now on. None: idle.
-    pub fn put_gpu_job(&mut self, gpu: GpuSlot, _ts: Micros, job: Option<JobSlot>) {
+    pub fn put_gpu_job(&mut self, gpu: GpuSlot, job: Option<JobSlot>) {
         put(&mut self.gpu_job, gpu.0, job);
     }
 
     /// Which job the node works for, where only nodes are known.
-    pub fn put_node_job(&mut self, node: NodeSlot, _ts: Micros, job: Option<JobSlot>) {
+    pub fn put_node_job(&mut self, node: NodeSlot, job: Option<JobSlot>) {
         put(&mut self.node_job, node.0, job);
     }
-
-    /// No sample is coming any more (end of a recording). What is not final yet stays unjudged: a cut is no silence.
-    pub fn finish(&mut self) {}
 
     /// Revisions since the last call, in order; the last of an id is its state.
     pub fn take_revisions(&mut self) -> Vec<Incident> {
@@ -227,8 +246,20 @@ impl Judge {
         self.gpu_power.late() + self.node_power.late() + self.gpu_seconds.late() + self.node_seconds.late()
     }
 
+    /// Samples stamped so far ahead of the others that they were not used.
+    pub fn ahead_samples(&self) -> u64 {
+        self.gpu_power.ahead() + self.node_power.ahead() + self.gpu_seconds.ahead() + self.node_seconds.ahead()
+    }
+
     /// The limits in force (defaults filled in from the contract or the fleet's nameplate).
     pub fn limits(&self) -> Resolved {
+        self.limits
+    }
+
+    fn resolve_limits(&self) -> Resolved {
+        if self.config.power.limits.contracted_watts.is_some() {
+            return self.config.power.limits.resolve(0.0);
+        }
         let known = self.latest.as_ref().map(|second| second.column(GpuMetric::PowerLimit as usize));
         let limit = |gpu: usize| {
             known.and_then(|limits| limits.get(gpu).copied()).filter(|watts| *watts > 0.0).unwrap_or(NAMEPLATE_WATTS)

@@ -10,7 +10,6 @@ pub mod config;
 pub mod fleet;
 pub mod incidents;
 mod ingest;
-mod jobs;
 pub mod judge;
 mod live;
 mod metrics;

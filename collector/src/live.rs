@@ -11,7 +11,6 @@ pub(crate) use nodes::{Acked, Full, Joined};
 pub(crate) use view::{GpuCell, NodeView, View};
 
 use crate::ingest::{Decoded, Identity};
-use crate::jobs::KnownJobs;
 use crate::judge::Judge;
 use crate::metrics::Metrics;
 use crate::state::{self, Basis, StateDir, StateError};
@@ -23,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 /// Messages of all streams that wait for the judging. When they are so many, streams are not read.
 pub(crate) const QUEUE_MESSAGES: usize = 256;
@@ -65,13 +64,13 @@ pub(crate) struct Live {
     judge: Judge,
     basis: Basis,
     nodes: Nodes,
-    jobs: KnownJobs,
     state: Arc<StateDir>,
     metrics: Arc<Metrics>,
     view: watch::Sender<Arc<View>>,
     writing: Option<Writing>,
     checkpoint_failed: bool,
-    late_seen: u64,
+    /// Late and ahead samples, as of the last view.
+    misplaced_seen: (u64, u64),
 }
 
 /// A checkpoint on its way to the disk.
@@ -83,32 +82,29 @@ struct Writing {
 }
 
 impl Live {
-    /// Takes up from the last checkpoint. The judging begins anew where the configuration or the topology is another now;
-    /// what agents have sent stays known.
+    /// Takes up from the last checkpoint, under the configuration and the topology as they are now.
     pub(crate) fn new(
         state: StateDir,
         basis: Basis,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, watch::Receiver<Arc<View>>), StateError> {
-        let fresh = || Judge::new(basis.config.clone(), &basis.places);
         let (judge, records) = match state.load()? {
-            Some(saved) if saved.basis == basis => {
+            Some(saved) => {
                 let mut judge = saved.judge;
+                if saved.basis != basis {
+                    info!("configuration or topology has changed since the checkpoint: what was learned stays");
+                    judge.reconfigure(basis.config.clone(), &basis.places);
+                }
                 judge.hold(Micros::now() + RESUME_HOLD_US);
                 (judge, saved.nodes)
             }
-            Some(saved) => {
-                warn!("configuration or topology has changed since the checkpoint: judging begins anew");
-                (fresh(), saved.nodes)
-            }
-            None => (fresh(), Vec::new()),
+            None => (Judge::new(basis.config.clone(), &basis.places), Vec::new()),
         };
         let mut live = Self {
-            late_seen: judge.late_samples(),
+            misplaced_seen: (judge.late_samples(), judge.ahead_samples()),
             judge,
             basis,
             nodes: Nodes::new(records),
-            jobs: KnownJobs::default(),
             state: Arc::new(state),
             metrics,
             view: watch::channel(Arc::default()).0,
@@ -184,7 +180,7 @@ impl Live {
         match self.nodes.accept(node, stream, batch.sequence, batch.samples, now) {
             nodes::Accepted::New { slot, lost } => {
                 self.judge.advance(now);
-                put::batch(&mut self.judge, &mut self.jobs, slot, batch);
+                put::batch(&mut self.judge, slot, batch);
                 self.metrics.batches.inc();
                 self.metrics.lost_batches.inc_by(lost);
                 self.metrics.samples.inc_by(batch.samples);
@@ -203,9 +199,10 @@ impl Live {
             false => last.incidents.clone(),
         };
         self.metrics.set_incidents(&incidents);
-        let late = self.judge.late_samples();
-        self.metrics.late_samples.inc_by(late.saturating_sub(self.late_seen));
-        self.late_seen = late;
+        let misplaced = (self.judge.late_samples(), self.judge.ahead_samples());
+        self.metrics.late_samples.inc_by(misplaced.0.saturating_sub(self.misplaced_seen.0));
+        self.metrics.ahead_samples.inc_by(misplaced.1.saturating_sub(self.misplaced_seen.1));
+        self.misplaced_seen = misplaced;
         let view = view::build(&self.judge, &self.nodes, incidents, self.checkpoint_failed);
         if let Some(point) = view.power.last() {
             self.metrics.cluster_power.set(point.watts);

@@ -37,6 +37,7 @@ pub(crate) struct Metrics {
     pub(crate) unknown_samples: Counter,
     pub(crate) misdated_rows: Counter,
     pub(crate) late_samples: Counter,
+    pub(crate) ahead_samples: Counter,
     /// By what was wrong.
     pub(crate) rejected_messages: IntCounterVec,
     pub(crate) queue_batches: IntGauge,
@@ -89,6 +90,7 @@ impl Metrics {
             samples: counter("samples_total", "Values taken.")?,
             unknown_samples: counter("unknown_samples_total", "Values of metrics that the judging does not know.")?,
             misdated_rows: counter("misdated_rows_total", "Rows dropped: stamped over 24 h before or 60 s after their arrival.")?,
+            ahead_samples: counter("ahead_samples_total", "Values stamped too far ahead of the others, and not judged.")?,
             late_samples: counter("late_samples_total", "Values that came after their bin was final, and were not judged.")?,
             queue_batches: gauge("queue_batches", "Messages that wait for the judging.")?,
             checkpoint_failures: counter("checkpoint_failures_total", "Checkpoints that could not be written.")?,

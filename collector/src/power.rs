@@ -8,12 +8,14 @@ pub mod limits;
 pub mod oscillation;
 pub mod spectrum;
 pub mod steps;
+pub mod whole;
 
 pub use history::History;
 pub use limits::{Basis, Limits, Resolved};
 pub use oscillation::{Oscillation, OscillationJudge};
 pub use steps::{Step, StepJudge};
 
+use crate::align::Sampling;
 use serde::{Deserialize, Serialize};
 
 /// The repetition that the sum is known to have.
@@ -21,4 +23,12 @@ use serde::{Deserialize, Serialize};
 pub struct Cycle {
     /// Seconds.
     pub period: f64,
+}
+
+/// What both detectors look at.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    pub history: &'a History,
+    pub limits: &'a Resolved,
+    pub sampling: Sampling,
 }

@@ -74,7 +74,7 @@ pub fn replay(
     let mut last = LastRevisions::default();
     let fed = merge::feed(recording, &mut judge, &mut last, until, progress)?;
     let span = fed.span.ok_or_else(|| ReplayError::NoRows(folder.into()))?;
-    judge.finish();
+    // What is not final yet stays unjudged: a cut is no silence.
     last.take(&mut judge);
     Ok(Replayed { incidents: last.incidents, rows: fed.rows, late_samples: judge.late_samples(), span })
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 const FILE: &str = "collector.state";
 /// Where a file goes that cannot be read.
@@ -16,6 +17,9 @@ const ASIDE: &str = "collector.state.unreadable";
 /// The last letter is the version of the envelope.
 const MAGIC: &[u8; 8] = b"GRIDSTP1";
 const HEADER_BYTES: usize = 8 + 4;
+/// A predecessor that is dying holds the lock for a moment yet.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// What one agent has sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,10 +79,14 @@ impl StateDir {
         let failed = |source| StateError::Directory { path: path.into(), source };
         fs::create_dir_all(path).map_err(failed)?;
         let lock = File::create(path.join("collector.lock")).map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.into(), _lock: lock }),
-            Err(fs::TryLockError::WouldBlock) => Err(StateError::Locked(path.into())),
-            Err(fs::TryLockError::Error(source)) => Err(failed(source)),
+        let begun = Instant::now();
+        loop {
+            match lock.try_lock() {
+                Ok(()) => return Ok(Self { path: path.into(), _lock: lock }),
+                Err(fs::TryLockError::WouldBlock) if begun.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_RETRY),
+                Err(fs::TryLockError::WouldBlock) => return Err(StateError::Locked(path.into())),
+                Err(fs::TryLockError::Error(source)) => return Err(failed(source)),
+            }
         }
     }
 

@@ -9,15 +9,15 @@
 //! So a node that falls silent is no step of the sum. A source that appears is taken to have drawn its first value before
 //! (see `joined` of [`Bin`]).
 
-use super::BIN_US;
+use super::ring::Ring;
+use super::{BIN_US, Sampling};
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
 
 /// Sampling periods that may lie between two samples which are joined by a line.
 pub const LONGEST_HOLE: f64 = 2.5;
 /// Bins held open at most: 51.2 s.
-const RING: usize = 512;
+const RING: i64 = 512;
 /// Time constant of a source's own mean, bins (60 s).
 const MEAN_BINS: f32 = 600.0;
 
@@ -68,17 +68,16 @@ impl Source {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PowerGrid {
     sources: Vec<Source>,
-    /// Open bins, oldest first; NaN: no value.
-    ring: VecDeque<Vec<f32>>,
-    /// Index of the first open bin: its start is `first × BIN_US`.
-    first: Option<i64>,
-    late: u64,
+    /// Open bins by index: a bin's start is index × [`BIN_US`]. Watts by source; NaN: no value.
+    ring: Ring<Vec<f32>>,
+    /// Samples that were no newer than the one before.
+    disordered: u64,
     watermark_us: i64,
 }
 
 impl PowerGrid {
     pub fn new(watermark_us: i64) -> Self {
-        Self { sources: Vec::new(), ring: VecDeque::new(), first: None, late: 0, watermark_us }
+        Self { sources: Vec::new(), ring: Ring::new(RING), disordered: 0, watermark_us }
     }
 
     /// Takes one sample of a source. Samples of a source come in the order of their stamps; one that does not is late.
@@ -89,7 +88,7 @@ impl PowerGrid {
         self.grow(source + 1);
         let own = &mut self.sources[source];
         if ts <= own.last_ts {
-            self.late += 1;
+            self.disordered += 1;
             return;
         }
         let (before, from) = (own.last_ts, own.last_watts);
@@ -122,42 +121,30 @@ impl PowerGrid {
     fn draw(&mut self, source: usize, (t0, p0): (Micros, f32), (t1, p1): (Micros, f32)) {
         let start = (t0.0 - BIN_US / 2).div_euclid(BIN_US) + 1;
         let end = (t1.0 - BIN_US / 2).div_euclid(BIN_US);
-        let first = *self.first.get_or_insert(start);
-        if start < first {
-            self.late += 1;
-        }
-        for index in start.max(first)..=end.min(first + RING as i64 - 1) {
-            let slot = (index - first) as usize;
-            while self.ring.len() <= slot {
-                self.ring.push_back(vec![f32::NAN; self.sources.len()]);
-            }
+        let sources = self.sources.len();
+        for index in self.ring.admit(start..=end, || vec![f32::NAN; sources]) {
             let share = (index * BIN_US + BIN_US / 2 - t0.0) as f64 / (t1.0 - t0.0) as f64;
-            self.ring[slot][source] = p0 + (p1 - p0) * share as f32;
+            self.ring.bin(index)[source] = p0 + (p1 - p0) * share as f32;
         }
     }
 
     /// Finishes every bin that is due at `now` (arrival time): all sources that still speak have passed it, or its deadline
     /// is over. `job` gives each source's job. The caller gets each bin in turn.
     pub fn finish(&mut self, now: Micros, job: &[Option<u32>], mut take: impl FnMut(Bin<'_>)) {
-        let Some(mut first) = self.first else { return };
         // Until sampling is known to be fine, a bin has to wait for the sample after it.
-        let slowest = i64::from((self.period() * 1.5e6) as u32);
+        let slowest = i64::from((self.sampling().slowest * 1.5e6) as u32);
         let deadline = now - self.watermark_us.max(slowest + 1_000_000);
         let speaking = self.sources.iter().map(|source| source.last_ts).filter(|&ts| ts > deadline);
         let until = speaking.min().unwrap_or(deadline).max(deadline);
+        // Bins whose centres have passed.
+        let until = (until.0 - BIN_US / 2).div_euclid(BIN_US) + 1;
         let mut scratch = Vec::new();
-        while first * BIN_US + BIN_US / 2 <= until.0 {
-            let Some(mut bin) = self.ring.pop_front() else { break };
+        while let Some((index, mut bin)) = self.ring.take(until) {
             bin.resize(self.sources.len(), f32::NAN);
-            let at = Micros(first * BIN_US + BIN_US / 2);
+            let at = Micros(index * BIN_US + BIN_US / 2);
             take(self.complete(at, &bin, job, &mut scratch));
-            first += 1;
-            self.first = Some(first);
         }
-        if self.ring.is_empty() && first * BIN_US + BIN_US <= deadline.0 {
-            // Nobody speaks: begin anew with whoever speaks first.
-            self.first = None;
-        }
+        self.ring.rest(deadline.0.div_euclid(BIN_US));
     }
 
     fn complete<'a>(&mut self, at: Micros, bin: &[f32], job: &[Option<u32>], filled: &'a mut Vec<f32>) -> Bin<'a> {
@@ -206,14 +193,18 @@ impl PowerGrid {
         sums.iter().map(ratio).collect()
     }
 
-    /// Longest smoothed period of any source that has one, seconds.
-    pub fn period(&self) -> f64 {
-        self.sources.iter().map(|source| f64::from(source.period)).fold(0.0, f64::max)
+    /// How finely the sources are sampled.
+    pub fn sampling(&self) -> Sampling {
+        let periods = self.sources.iter().map(|source| f64::from(source.period)).filter(|&period| period > 0.0);
+        let (slowest, squares, count) = periods.fold((0.0, 0.0, 0u32), |(slowest, squares, count), period| {
+            (f64::max(slowest, period), squares + period * period, count + 1)
+        });
+        Sampling { slowest, typical: (squares / f64::from(count.max(1))).sqrt() }
     }
 
     /// Everything before this instant is finished.
     pub fn finished_until(&self) -> Option<Micros> {
-        self.first.map(|first| Micros(first * BIN_US))
+        self.ring.first().map(|first| Micros(first * BIN_US))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -222,7 +213,16 @@ impl PowerGrid {
 
     /// Samples that came out of order or after their bin was finished.
     pub fn late(&self) -> u64 {
-        self.late
+        self.disordered + self.ring.late()
+    }
+
+    /// Samples from too far in the future.
+    pub fn ahead(&self) -> u64 {
+        self.ring.ahead()
+    }
+
+    pub fn set_watermark(&mut self, watermark_us: i64) {
+        self.watermark_us = watermark_us;
     }
 
     /// The source's latest value, watts.

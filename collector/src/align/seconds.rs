@@ -1,8 +1,8 @@
 //! Everything but power on a grid of 1 s: one contiguous column per metric and second, a slot per GPU (or node).
 
+use super::ring::Ring;
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
 
 /// Seconds held open at most.
 const RING: i64 = 64;
@@ -28,6 +28,10 @@ pub struct Second {
 }
 
 impl Second {
+    fn empty(metrics: usize, slots: usize) -> Self {
+        Self { columns: vec![vec![f64::NAN; slots]; metrics], counts: vec![vec![0; slots]; metrics] }
+    }
+
     /// A metric's column, by slot.
     pub fn column(&self, metric: usize) -> &[f64] {
         &self.columns[metric]
@@ -38,17 +42,15 @@ impl Second {
 pub struct SecondGrid {
     merge: Vec<Merge>,
     slots: usize,
-    ring: VecDeque<Second>,
-    /// First open second, since the epoch.
-    first: Option<i64>,
+    /// By second since the epoch.
+    ring: Ring<Second>,
     last_ts: Vec<Micros>,
-    late: u64,
     watermark_us: i64,
 }
 
 impl SecondGrid {
     pub fn new(merge: Vec<Merge>, watermark_us: i64) -> Self {
-        Self { merge, slots: 0, ring: VecDeque::new(), first: None, last_ts: Vec::new(), late: 0, watermark_us }
+        Self { merge, slots: 0, ring: Ring::new(RING), last_ts: Vec::new(), watermark_us }
     }
 
     pub fn put(&mut self, slot: usize, metric: usize, ts: Micros, value: f64) {
@@ -58,20 +60,11 @@ impl SecondGrid {
         self.grow(slot + 1);
         self.last_ts[slot] = self.last_ts[slot].max(ts);
         let second = ts.0.div_euclid(SECOND_US);
-        let first = *self.first.get_or_insert(second);
-        if second < first {
-            self.late += 1;
+        let (metrics, slots) = (self.merge.len(), self.slots);
+        if self.ring.admit(second..=second, || Second::empty(metrics, slots)).is_empty() {
             return;
         }
-        if second - first >= RING {
-            return;
-        }
-        while self.ring.len() <= (second - first) as usize {
-            let columns = self.merge.iter().map(|_| vec![f64::NAN; self.slots]).collect();
-            let counts = self.merge.iter().map(|_| vec![0; self.slots]).collect();
-            self.ring.push_back(Second { columns, counts });
-        }
-        let open = &mut self.ring[(second - first) as usize];
+        let open = self.ring.bin(second);
         let (cell, count) = (&mut open.columns[metric][slot], &mut open.counts[metric][slot]);
         *count = count.saturating_add(1);
         *cell = match self.merge[metric] {
@@ -88,34 +81,38 @@ impl SecondGrid {
         }
         self.slots = slots;
         self.last_ts.resize(slots, Micros::MIN);
-        for second in &mut self.ring {
+        for second in self.ring.iter_mut() {
             second.columns.iter_mut().for_each(|column| column.resize(slots, f64::NAN));
             second.counts.iter_mut().for_each(|column| column.resize(slots, 0));
         }
     }
 
     /// Finishes every second that is due at `now`, as [`super::power::PowerGrid::finish`] does.
-    pub fn finish(&mut self, now: Micros, mut take: impl FnMut(i64, &Second)) {
-        let Some(mut first) = self.first else { return };
+    pub fn finish(&mut self, now: Micros, mut take: impl FnMut(i64, Second)) {
         let deadline = now - self.watermark_us;
         let speaking = self.last_ts.iter().copied().filter(|&ts| ts > deadline);
         let until = speaking.min().unwrap_or(deadline).max(deadline);
-        while (first + 1) * SECOND_US <= until.0 {
-            let Some(second) = self.ring.pop_front() else { break };
-            take(first, &second);
-            first += 1;
-            self.first = Some(first);
+        while let Some((second, columns)) = self.ring.take(until.0.div_euclid(SECOND_US)) {
+            take(second, columns);
         }
-        if self.ring.is_empty() && (first + 1) * SECOND_US <= deadline.0 {
-            self.first = None;
-        }
+        self.ring.rest(deadline.0.div_euclid(SECOND_US));
     }
 
     pub fn finished_until(&self) -> Option<Micros> {
-        self.first.map(|first| Micros(first * SECOND_US))
+        self.ring.first().map(|first| Micros(first * SECOND_US))
     }
 
+    /// Values that came after their second was finished.
     pub fn late(&self) -> u64 {
-        self.late
+        self.ring.late()
+    }
+
+    /// Values from too far in the future.
+    pub fn ahead(&self) -> u64 {
+        self.ring.ahead()
+    }
+
+    pub fn set_watermark(&mut self, watermark_us: i64) {
+        self.watermark_us = watermark_us;
     }
 }

@@ -3,7 +3,7 @@
 use super::Judge;
 use crate::align::seconds::Second;
 use crate::fleet::{GpuMetric, GpuSlot, NodeSlot};
-use crate::incidents::{Kind, Report, Severity, Subject};
+use crate::incidents::{Incident, Kind, Report, Severity, Subject};
 use gridstep_wire::Micros;
 
 impl Judge {
@@ -15,21 +15,22 @@ impl Judge {
                 self.open_fault(node, gpu, ts, Kind::Telemetry, "driver_hung", "a call to the driver does not return")
             }
             "gpu_back" => self.close_faults(node, gpu, ts, "gpu_lost"),
-            "driver_back" => self.close_faults(node, None, ts, "driver_hung"),
+            "driver_back" => self.close_faults(node, gpu, ts, "driver_hung"),
             _ => {}
         }
     }
 
-    /// A GPU that reports itself up again is no longer lost.
+    /// A GPU that reports itself up is not lost, and its driver answers: an agent that was started anew does not know what
+    /// it would have to take back.
     pub(super) fn judge_faults(&mut self, at: Micros, columns: &Second) {
-        let up = columns.column(GpuMetric::Up as usize);
-        let back: Vec<usize> = (0..up.len()).filter(|&gpu| up[gpu] == 1.0).collect();
-        if self.book.open_places(Kind::GpuFault).is_empty() {
+        if self.book.open_places(Kind::GpuFault).is_empty() && self.book.open_places(Kind::Telemetry).is_empty() {
             return;
         }
-        for gpu in back {
-            let gpu = GpuSlot(gpu as u32);
-            self.close_faults(self.fleet.node_of(gpu), Some(gpu), at, "gpu_lost");
+        for (gpu, _) in (0..).map(GpuSlot).zip(columns.column(GpuMetric::Up as usize)).filter(|(_, up)| **up == 1.0) {
+            let node = self.fleet.node_of(gpu);
+            self.close_faults(node, Some(gpu), at, "gpu_lost");
+            self.close_faults(node, Some(gpu), at, "driver_hung");
+            self.close_faults(node, None, at, "driver_hung");
         }
     }
 
@@ -59,13 +60,8 @@ impl Judge {
 
     fn close_faults(&mut self, node: NodeSlot, gpu: Option<GpuSlot>, at: Micros, cause: &str) {
         let subject = self.fault_subject(node, gpu);
-        let same = |open: &crate::incidents::Incident| {
-            // What was measured before the loss does not undo it.
-            open.cause == cause
-                && open.started_at < at - 1_000_000
-                && open.subject.node == subject.node
-                && (subject.gpu.is_none() || open.subject.gpu == subject.gpu)
-        };
+        // What was measured before the loss does not undo it.
+        let same = |open: &Incident| open.cause == cause && open.started_at < at - 1_000_000 && open.subject == subject;
         while let Some(place) = self.book.find_open(same) {
             self.book.close(place, at, at);
         }

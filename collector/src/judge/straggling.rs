@@ -14,26 +14,24 @@ const CRITICAL_SLOWDOWN: f64 = 0.05;
 
 impl Judge {
     pub(super) fn judge_seconds(&mut self, now: Micros) {
-        let mut node_seconds = Vec::new();
-        self.node_seconds.finish(now, |second, columns| node_seconds.push((second, columns.clone())));
-        if let Some((_, newest)) = node_seconds.pop() {
-            self.latest_node = Some(newest);
-        }
+        self.node_seconds.finish(now, |_, columns| self.latest_node = Some(columns));
+        let (stragglers, fleet, grid) = (&mut self.stragglers, &self.fleet, &self.gpu_power);
         let mut findings = Vec::new();
         let mut newest = None;
-        let power: Vec<f32> = (0..self.fleet.gpus().len()).map(|gpu| self.gpu_power.latest(gpu).unwrap_or(f32::NAN)).collect();
-        let (stragglers, fleet, jobs, nodes) = (&mut self.stragglers, &self.fleet, &self.gpu_job, self.latest_node.as_ref());
         self.gpu_seconds.finish(now, |second, columns| {
-            findings.extend(stragglers.judge(second, columns, nodes, &power, jobs, fleet));
-            newest = Some((second, columns.clone()));
+            let watts = |gpu| grid.latest(gpu).unwrap_or(f32::NAN);
+            let power: Vec<f32> = (0..fleet.gpus().len()).map(watts).collect();
+            findings.extend(stragglers.judge(second, &columns, self.latest_node.as_ref(), &power, &self.gpu_job, fleet));
+            newest = Some((second, columns));
         });
         for finding in &findings {
             self.report_straggler(finding);
         }
         if let Some((second, columns)) = newest {
-            self.judge_faults(Micros((second + 1) * 1_000_000), &columns);
+            let at = Micros((second + 1) * 1_000_000);
+            self.judge_faults(at, &columns);
             self.latest = Some(columns);
-            self.close_quiet(Micros((second + 1) * 1_000_000));
+            self.close_quiet(at);
         }
     }
 

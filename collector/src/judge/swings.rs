@@ -3,7 +3,7 @@
 use super::Judge;
 use crate::incidents::{Contributor, Kind, Report, Severity, Subject};
 use crate::power::history::BIN;
-use crate::power::{Basis, Oscillation, Step};
+use crate::power::{Basis, Oscillation, Step, View};
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -51,42 +51,31 @@ impl SourceHistory {
 
 impl Judge {
     pub(super) fn judge_power(&mut self, now: Micros) {
-        let basis = *self.basis.get_or_insert_with(|| {
-            let wanted = self.config.power.limits.basis;
-            match wanted {
-                Basis::Gpu if self.gpu_power.is_empty() && !self.node_power.is_empty() => Basis::Node,
-                Basis::Node if self.node_power.is_empty() && !self.gpu_power.is_empty() => Basis::Gpu,
-                wanted => wanted,
-            }
+        let basis = *self.basis.get_or_insert_with(|| match self.config.power.limits.basis {
+            Basis::Gpu if self.gpu_power.is_empty() && !self.node_power.is_empty() => Basis::Node,
+            Basis::Node if self.node_power.is_empty() && !self.gpu_power.is_empty() => Basis::Gpu,
+            wanted => wanted,
         });
-        let limits = self.limits();
-        let (mut grid, jobs) = match basis {
-            Basis::Gpu => (std::mem::replace(&mut self.gpu_power, crate::align::power::PowerGrid::new(0)), self.gpu_job.clone()),
-            Basis::Node => {
-                (std::mem::replace(&mut self.node_power, crate::align::power::PowerGrid::new(0)), self.node_job.clone())
-            }
+        let (grid, jobs) = match basis {
+            Basis::Gpu => (&mut self.gpu_power, &self.gpu_job),
+            Basis::Node => (&mut self.node_power, &self.node_job),
         };
-        let sampling = grid.period();
+        let (history, limits, sampling) = (&mut self.history, &self.limits, grid.sampling());
         let mut swings = Vec::new();
-        grid.finish(now, &jobs, |bin| {
+        grid.finish(now, jobs, |bin| {
             if bin.joined > 0.0 {
-                self.history.joined(bin.joined);
+                history.joined(bin.joined);
             }
-            self.history.push(bin.at, bin.sum, bin.completeness);
+            history.push(bin.at, bin.sum, bin.completeness);
             self.sources.push(bin.at, bin.watts);
-            let cycle = self.oscillation.cycle();
-            if let Some(step) = self.steps.judge(&self.history, &limits, cycle, sampling) {
+            let view = View { history, limits, sampling };
+            if let Some(step) = self.steps.judge(&view, self.oscillation.cycle()) {
                 swings.push((bin.at, bin.completeness, Swing::Step(step)));
             }
-            let quiet = self.steps.quiet_since();
-            if let Some(line) = self.oscillation.judge(&self.history, bin.watts, &limits, quiet, sampling) {
+            if let Some(line) = self.oscillation.judge(&view, bin.watts, self.steps.quiet_since()) {
                 swings.push((bin.at, bin.completeness, Swing::Oscillation(line)));
             }
         });
-        match basis {
-            Basis::Gpu => self.gpu_power = grid,
-            Basis::Node => self.node_power = grid,
-        }
         if self.history.is_empty() {
             // Nothing judged yet: the basis is not settled.
             self.basis = None;
@@ -123,7 +112,8 @@ impl Judge {
             step.limit.0
         );
         let contributors = self.contributors(&moved);
-        let report = self.swing(at, step.started_at, cause, ratio, completeness, summary, magnitude, contributors);
+        let seen = Seen { started_at: step.started_at, cause, ratio, summary, magnitude };
+        let report = self.swing(at, completeness, seen, contributors);
         let place = self
             .book
             .find_open(|open| open.kind == Kind::PowerSwing && open.opened_at == step.opened_at && open.cause != "oscillation");
@@ -140,25 +130,26 @@ impl Judge {
     }
 
     fn report_oscillation(&mut self, at: Micros, completeness: f64, line: &Oscillation) {
-        let limits = self.limits();
+        let limit = self.limits.oscillation_watts;
         let magnitude = object(json!({
             "frequency_hz": line.frequency_hz, "amplitude_watts": round(line.amplitude_watts),
             "watts_per_second": round(line.watts_per_second), "damping_ratio": (line.damping_ratio * 1e4).round() / 1e4,
-            "claim_limit_hz": line.claim_limit_hz, "limit_watts": round(limits.oscillation_watts),
+            "claim_limit_hz": line.claim_limit_hz, "limit_watts": round(limit),
             "amplitude_is_lower_bound": line.lower_bound,
         }));
-        let ratio = line.amplitude_watts / limits.oscillation_watts;
+        let ratio = line.amplitude_watts / limit;
         let summary = format!(
             "power oscillates by {}{} peak to peak at {:.3} Hz, every {:.1} s (limit {})",
             if line.lower_bound { "at least " } else { "" },
             watts(line.amplitude_watts),
             line.frequency_hz,
             1.0 / line.frequency_hz,
-            watts(limits.oscillation_watts)
+            watts(limit)
         );
         let swing = self.source_swing(line);
         let contributors = self.contributors(&swing);
-        let report = self.swing(at, line.started_at, "oscillation", ratio, completeness, summary, magnitude, contributors);
+        let seen = Seen { started_at: line.started_at, cause: "oscillation", ratio, summary, magnitude };
+        let report = self.swing(at, completeness, seen, contributors);
         let place = self.book.find_open(|open| open.kind == Kind::PowerSwing && open.cause == "oscillation");
         let place = match place {
             Some(place) => {
@@ -195,32 +186,22 @@ impl Judge {
         own.iter().map(|own| (own.0 * total.0 + own.1 * total.1) / norm / mean).collect()
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn swing(
-        &self,
-        at: Micros,
-        started_at: Micros,
-        cause: &'static str,
-        ratio: f64,
-        completeness: f64,
-        mut summary: String,
-        magnitude: Map<String, Value>,
-        contributors: Vec<Contributor>,
-    ) -> Report {
-        let limits = self.limits();
-        if limits.from_nameplate {
+    /// The cluster's report of what one of the detectors saw.
+    fn swing(&self, at: Micros, completeness: f64, seen: Seen, contributors: Vec<Contributor>) -> Report {
+        let mut summary = seen.summary;
+        if self.limits.from_nameplate {
             summary.push_str("; limits from the fleet's nameplate, no contract is configured");
         }
         Report {
             at,
-            started_at,
-            cause,
-            severity: if ratio >= 1.5 { Severity::Critical } else { Severity::Warning },
+            started_at: seen.started_at,
+            cause: seen.cause,
+            severity: if seen.ratio >= 1.5 { Severity::Critical } else { Severity::Warning },
             subject: Subject { cluster: Some("cluster".into()), ..Subject::default() },
             completeness: (completeness * 1e4).round() / 1e4,
             confirmed: completeness >= 0.5,
             summary,
-            magnitude,
+            magnitude: seen.magnitude,
             evidence: Vec::new(),
             ruled_out: Vec::new(),
             contributors,
@@ -266,6 +247,16 @@ impl Judge {
         shares.extend(level("rack", &|source| place(source).map(|place| place.rack.clone())));
         shares
     }
+}
+
+/// What is known of a swing but for who moved.
+struct Seen {
+    started_at: Micros,
+    cause: &'static str,
+    /// To its limit.
+    ratio: f64,
+    summary: String,
+    magnitude: Map<String, Value>,
 }
 
 enum Swing {

@@ -2,13 +2,12 @@
 
 use crate::fleet::{GpuSlot, NodeSlot};
 use crate::ingest::{Decoded, GpuTarget, NodeTarget, Table};
-use crate::jobs::KnownJobs;
 use crate::judge::Judge;
 use gridstep_wire::Micros;
 
-pub(super) fn batch(judge: &mut Judge, jobs: &mut KnownJobs, node: NodeSlot, batch: &Decoded) {
+pub(super) fn batch(judge: &mut Judge, node: NodeSlot, batch: &Decoded) {
     for table in &batch.tables {
-        put(judge, jobs, node, table);
+        put(judge, node, table);
     }
     for event in &batch.events {
         let gpu = event.gpu.map(|index| judge.fleet_mut().gpu(node, index));
@@ -16,15 +15,15 @@ pub(super) fn batch(judge: &mut Judge, jobs: &mut KnownJobs, node: NodeSlot, bat
     }
 }
 
-fn put(judge: &mut Judge, jobs: &mut KnownJobs, node: NodeSlot, table: &Table) {
+fn put(judge: &mut Judge, node: NodeSlot, table: &Table) {
     for (row, place) in table.rows.iter().enumerate() {
         let Some((gpu, ts)) = *place else { continue };
         let gpu = gpu.map(|index| judge.fleet_mut().gpu(node, index));
         if let Some(job) = table.jobs.as_ref().and_then(|jobs| jobs[row].as_ref()) {
             let job = job.as_ref().map(|name| judge.fleet_mut().job(name));
             match gpu {
-                Some(gpu) => jobs.gpu(judge, gpu, ts, job),
-                None => jobs.node(judge, node, ts, job),
+                Some(gpu) => judge.put_gpu_job(gpu, job),
+                None => judge.put_node_job(node, job),
             }
         }
         for column in &table.columns {

@@ -14,7 +14,9 @@
 //! It ends when it has been below 0.8 of the limit for 30 s or three cycles, whichever is longer.
 
 use super::history::BIN;
-use super::{Cycle, History, Resolved, spectrum};
+use super::whole::Whole;
+use super::{Cycle, History, View, spectrum};
+use crate::align::Sampling;
 use crate::align::power::{interpolation_gain, sinc};
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
@@ -30,6 +32,8 @@ pub const EXPLAINED: f64 = 0.35;
 const STRETCHES: [f64; 5] = [8.0, 16.0, 32.0, 64.0, 128.0];
 /// Figures rest on at most so many cycles.
 const FIGURE_CYCLES: f64 = 20.0;
+/// The whole incident counts where its coherence is at least this share of that of its last cycles.
+const STEADY: f64 = 0.9;
 /// Window of the H100's power sensor, seconds (facts/power-swings.md §1.2).
 const SENSOR_WINDOW: f64 = 0.025;
 /// Bins of the sign-randomised sums kept: 128 s.
@@ -66,19 +70,13 @@ pub struct OscillationJudge {
     bins: u64,
     /// Amplitude of earlier seconds, for damping: (seconds since opened, watts).
     track: VecDeque<(f64, f64)>,
+    whole: Whole,
 }
 
 impl OscillationJudge {
     /// Takes the newest bin: the sources' watts; its sum is already in `history`. Gives the oscillation when it opens,
     /// changes or ends.
-    pub fn judge(
-        &mut self,
-        history: &History,
-        watts: &[f32],
-        limits: &Resolved,
-        quiet_since: Option<Micros>,
-        sampling: f64,
-    ) -> Option<Oscillation> {
+    pub fn judge(&mut self, view: &View<'_>, watts: &[f32], quiet_since: Option<Micros>) -> Option<Oscillation> {
         if self.signed.len() == KEEP {
             self.signed.pop_front();
         }
@@ -87,11 +85,11 @@ impl OscillationJudge {
         if !self.bins.is_multiple_of(10) {
             return None;
         }
+        let history = view.history;
         let quiet = quiet_since.map_or(history.len(), |at| history.age(at)).min(history.len());
-        let claim = claim_limit(sampling);
         match self.current.take() {
-            Some(running) => self.follow(running, history, limits, quiet, claim, sampling),
-            None => self.open(history, limits, quiet, claim, sampling),
+            Some(running) => self.follow(running, view, quiet),
+            None => self.open(view, quiet),
         }
     }
 
@@ -99,14 +97,15 @@ impl OscillationJudge {
         self.current.as_ref().map(|running| Cycle { period: 1.0 / running.frequency_hz })
     }
 
-    fn open(&mut self, history: &History, limits: &Resolved, quiet: usize, claim: f64, sampling: f64) -> Option<Oscillation> {
+    fn open(&mut self, view: &View<'_>, quiet: usize) -> Option<Oscillation> {
+        let View { history, sampling, .. } = *view;
         let found = STRETCHES.iter().find_map(|&seconds| {
             let bins = (seconds / BIN) as usize;
-            if bins > quiet || seconds < 8.0 * sampling {
+            if bins > quiet || seconds < 8.0 * sampling.slowest {
                 return None;
             }
             let stretch: Vec<f64> = history.newest(bins).collect();
-            self.find(&stretch, limits, claim, sampling)
+            self.find(&stretch, view)
         })?;
         let (line, synchrony, seconds) = found;
         let gain = gain(line.frequency_hz, sampling);
@@ -115,10 +114,10 @@ impl OscillationJudge {
             started_at: now - (seconds * 1e6) as i64,
             opened_at: now,
             frequency_hz: line.frequency_hz,
-            amplitude_watts: line.amplitude_watts / gain.max(0.5),
+            amplitude_watts: line.amplitude_watts() / gain.max(0.5),
             watts_per_second: steepest(history, 1.0 / line.frequency_hz, sampling),
             lower_bound: gain < 0.5,
-            claim_limit_hz: claim,
+            claim_limit_hz: claim_limit(sampling),
             synchrony,
             explained: line.explained,
             damping_ratio: 0.0,
@@ -126,20 +125,22 @@ impl OscillationJudge {
         };
         self.below_since = None;
         self.track.clear();
+        self.whole = Whole::default();
         self.current = Some(opened.clone());
         Some(opened)
     }
 
-    fn find(&self, stretch: &[f64], limits: &Resolved, claim: f64, sampling: f64) -> Option<(spectrum::Line, f64, f64)> {
+    fn find(&self, stretch: &[f64], view: &View<'_>) -> Option<(spectrum::Line, f64, f64)> {
+        let claim = claim_limit(view.sampling);
         let seconds = stretch.len() as f64 * BIN;
         let rough = spectrum::strongest_rate(stretch, CYCLES / seconds, claim)?;
         let line = spectrum::fit(stretch, rough, claim)?;
         let hertz = line.frequency_hz;
-        let enough = line.amplitude_watts / gain(hertz, sampling) > limits.oscillation_watts;
+        let enough = line.amplitude_watts() / gain(hertz, view.sampling) > view.limits.oscillation_watts;
         if !enough || line.explained < EXPLAINED || hertz * seconds < CYCLES || hertz > claim {
             return None;
         }
-        if !sustained(stretch, hertz, line.amplitude_watts) {
+        if !sustained(stretch, hertz, line.amplitude_watts()) {
             return None;
         }
         let synchrony = self.synchrony(stretch, hertz);
@@ -162,15 +163,9 @@ impl OscillationJudge {
         if random > 0.0 { own / random } else { f64::INFINITY }
     }
 
-    fn follow(
-        &mut self,
-        mut running: Oscillation,
-        history: &History,
-        limits: &Resolved,
-        quiet: usize,
-        claim: f64,
-        sampling: f64,
-    ) -> Option<Oscillation> {
+    fn follow(&mut self, mut running: Oscillation, view: &View<'_>, quiet: usize) -> Option<Oscillation> {
+        let View { history, limits, sampling } = *view;
+        let claim = claim_limit(sampling);
         let now = history.last()?;
         let period = 1.0 / running.frequency_hz;
         let (least, most) = ((CYCLES * period / BIN) as usize, (FIGURE_CYCLES * period / BIN) as usize);
@@ -178,33 +173,33 @@ impl OscillationJudge {
         // The amplitude of the last cycles says whether it goes on; the longer stretch says what it is.
         let recent: Vec<f64> = history.newest(least.min(history.len())).collect();
         let recent_line = spectrum::at(&recent, running.frequency_hz, claim)?;
-        let present = recent_line.amplitude_watts / gain(running.frequency_hz, sampling).max(0.5);
+        let present = recent_line.amplitude_watts() / gain(running.frequency_hz, sampling).max(0.5);
         // A change of level within the last cycles spoils their figures: the ones before it stand.
         let clean = recent_line.explained >= EXPLAINED.max(0.7 * running.explained);
         let goes_on = present > 0.8 * limits.oscillation_watts && quiet >= least && clean;
-        let fresh = now.since(running.opened_at) < 20.0;
+        let since = now.since(running.opened_at);
+        let centre = since - 0.5 * CYCLES * period;
+        if goes_on && self.whole.last().is_none_or(|last| centre - last >= CYCLES * period) {
+            self.whole.push(centre, recent_line.phasor);
+        }
+        let fresh = since < 20.0;
         if goes_on && (fresh || self.bins.is_multiple_of(100)) {
             let span = whole.min(quiet).max(least).min(history.len());
             let long: Vec<f64> = history.newest(span.min(most).max(least)).collect();
-            let line = self
-                .relock(&long, &running, limits, claim, sampling)
-                .or_else(|| spectrum::fit(&long, running.frequency_hz, claim));
+            let line = self.relock(&long, &running, view).or_else(|| spectrum::fit(&long, running.frequency_hz, claim));
             if let Some(line) = line.filter(|line| line.explained >= EXPLAINED) {
-                // The whole incident is better known than its last cycles, as long as it explains as much.
-                let all: Vec<f64> = history.newest(span).collect();
-                let steady = |all: &spectrum::Line| all.explained >= 0.9 * line.explained;
-                let line = spectrum::fit(&all, line.frequency_hz, claim).filter(steady).unwrap_or(line);
-                let gain = gain(line.frequency_hz, sampling);
-                running.frequency_hz = line.frequency_hz;
-                running.amplitude_watts = line.amplitude_watts / gain.max(0.5);
+                let (frequency, amplitude) = self.figures(&line, long.len(), since);
+                let gain = gain(frequency, sampling);
+                running.frequency_hz = frequency;
+                running.amplitude_watts = amplitude / gain.max(0.5);
                 running.lower_bound = gain < 0.5;
                 running.explained = line.explained;
                 running.watts_per_second = steepest(history, period, sampling);
             }
         }
         running.claim_limit_hz = claim;
-        self.track.push_back((now.since(running.opened_at), present));
-        while self.track.front().is_some_and(|first| now.since(running.opened_at) - first.0 > 10.0 * period) {
+        self.track.push_back((since, present));
+        while self.track.front().is_some_and(|first| since - first.0 > 10.0 * period) {
             self.track.pop_front();
         }
         running.damping_ratio = damping(&self.track, running.frequency_hz);
@@ -221,20 +216,28 @@ impl OscillationJudge {
         Some(running)
     }
 
+    /// Frequency (hertz) and peak to peak (watts) of an oscillation whose last cycles, `bins` long, hold this line: of the whole
+    /// incident, which is better known, as long as that agrees with itself as much as its last cycles do.
+    fn figures(&self, line: &spectrum::Line, bins: usize, since: f64) -> (f64, f64) {
+        let seconds = bins as f64 * BIN;
+        let reach = 0.5 / seconds;
+        let latest = self.whole.common(since - seconds, line.frequency_hz, reach);
+        let whole = self.whole.common(0.0, line.frequency_hz, reach);
+        match (whole, latest) {
+            (Some(whole), Some(latest)) if since > seconds && whole.coherence >= STEADY * latest.coherence => {
+                (whole.frequency_hz, whole.amplitude_watts)
+            }
+            _ => (line.frequency_hz, line.amplitude_watts()),
+        }
+    }
+
     /// Another rate that explains the stretch clearly better: the first lock may have been on a harmonic, or the job's step
     /// has changed. Looked for every ten seconds.
-    fn relock(
-        &self,
-        stretch: &[f64],
-        running: &Oscillation,
-        limits: &Resolved,
-        claim: f64,
-        sampling: f64,
-    ) -> Option<spectrum::Line> {
+    fn relock(&self, stretch: &[f64], running: &Oscillation, view: &View<'_>) -> Option<spectrum::Line> {
         if !self.bins.is_multiple_of(100) {
             return None;
         }
-        let (line, _, _) = self.find(stretch, limits, claim, sampling)?;
+        let (line, _, _) = self.find(stretch, view)?;
         let other = (line.frequency_hz / running.frequency_hz - 1.0).abs() > 0.1;
         (other && line.explained > running.explained + 0.1).then_some(line)
     }
@@ -263,13 +266,13 @@ fn sustained(stretch: &[f64], hertz: f64, amplitude: f64) -> bool {
 }
 
 /// What sensor window and interpolation leave of the amplitude.
-pub fn gain(hertz: f64, sampling: f64) -> f64 {
-    sinc(hertz * SENSOR_WINDOW).abs() * interpolation_gain(hertz, sampling)
+pub fn gain(hertz: f64, sampling: Sampling) -> f64 {
+    sinc(hertz * SENSOR_WINDOW).abs() * interpolation_gain(hertz, sampling.typical)
 }
 
 /// Highest frequency that is claimed: 0.4 of the sampling rate, 4 Hz at most (facts/power-swings.md §1.3).
-pub fn claim_limit(sampling: f64) -> f64 {
-    (0.4 / sampling.max(BIN)).min(4.0)
+pub fn claim_limit(sampling: Sampling) -> f64 {
+    (0.4 / sampling.slowest.max(BIN)).min(4.0)
 }
 
 /// Quantile 1 − p of F(2, 2K): K (p^(−1/K) − 1).
@@ -278,8 +281,8 @@ pub fn synchrony_threshold(p: f64) -> f64 {
     k * (p.powf(-1.0 / k) - 1.0)
 }
 
-fn steepest(history: &History, period: f64, sampling: f64) -> f64 {
-    let span = (sampling.max(1.0_f64.min(period / 2.0)) / BIN).round().max(1.0) as usize;
+fn steepest(history: &History, period: f64, sampling: Sampling) -> f64 {
+    let span = (sampling.slowest.max(1.0_f64.min(period / 2.0)) / BIN).round().max(1.0) as usize;
     let change = |age: usize| Some((history.back(age)? - history.back(age + span)?).abs());
     (0..(period / BIN) as usize).filter_map(change).fold(0.0, f64::max) / (span as f64 * BIN)
 }

@@ -14,10 +14,17 @@ const LEAST_FUNDAMENTAL: f64 = 0.015;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Line {
     pub frequency_hz: f64,
-    /// Peak to peak of the fundamental, watts, as it stands in the data.
-    pub amplitude_watts: f64,
+    /// The fundamental's phasor at the stretch's centre, watts: what is in the data is its real part, turning.
+    pub phasor: Complex<f64>,
     /// Share of the stretch's variance (its linear trend taken off) that fundamental and harmonics explain.
     pub explained: f64,
+}
+
+impl Line {
+    /// Peak to peak of the fundamental, watts, as it stands in the data.
+    pub fn amplitude_watts(&self) -> f64 {
+        2.0 * self.phasor.norm()
+    }
 }
 
 /// The repetition rate whose harmonics hold most of the (Hann-windowed) spectrum, between `lowest` and `highest` hertz. A
@@ -116,7 +123,10 @@ fn explained(stretch: &[f64], hertz: f64, highest: f64) -> Option<Line> {
     let total: f64 = stretch.iter().map(|value| value * value).sum();
     let fitted: f64 = solution.iter().zip(&right).map(|(a, b)| a * b).sum();
     let explained = if variance > 0.0 { 1.0 - (total - fitted).max(0.0) / variance } else { 0.0 };
-    Some(Line { frequency_hz: hertz, amplitude_watts: 2.0 * solution[2].hypot(solution[3]), explained })
+    // a cos + b sin is the real part of (a − ib) e^(iωt).
+    let centre = Complex::from_polar(1.0, TAU * hertz * BIN * (count as f64 - 1.0) / 2.0);
+    let phasor = Complex::new(solution[2], -solution[3]) * centre;
+    Some(Line { frequency_hz: hertz, phasor, explained })
 }
 
 /// Gauss elimination with pivots; the last column is the right side.
@@ -192,7 +202,7 @@ mod tests {
         let line = fit(&stretch, rate, 4.0).unwrap();
         let truth = 2.0 * 30e3 * 2.0 / std::f64::consts::PI * (std::f64::consts::PI * 0.7).sin();
         assert!((line.frequency_hz / 0.244 - 1.0).abs() < 0.003, "{line:?}");
-        assert!((line.amplitude_watts / truth - 1.0).abs() < 0.02, "{line:?} {truth}");
+        assert!((line.amplitude_watts() / truth - 1.0).abs() < 0.02, "{line:?} {truth}");
         // Four harmonics of this wave hold 88 % of its variance.
         assert!((line.explained - 0.88).abs() < 0.02, "{line:?}");
     }

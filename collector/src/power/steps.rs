@@ -12,9 +12,10 @@
 //! present bin alone; their figures are refined for at most a minute, while the level after becomes known.
 
 use super::history::BIN;
-use super::{Cycle, History, Resolved};
+use super::{Cycle, History, View};
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
+use std::ops::RangeInclusive;
 
 /// Seconds that stand for a cycle where none is known.
 const CYCLE_UNKNOWN: f64 = 10.0;
@@ -76,12 +77,13 @@ fn bins(seconds: f64) -> usize {
 
 impl StepJudge {
     /// Looks at the newest bin. Gives the step that it opens or refines.
-    pub fn judge(&mut self, history: &History, limits: &Resolved, cycle: Option<Cycle>, sampling: f64) -> Option<Step> {
+    pub fn judge(&mut self, view: &View<'_>, cycle: Option<Cycle>) -> Option<Step> {
+        let (history, sampling) = (view.history, view.sampling.slowest);
         if let Some(step) = self.refine(history, cycle, sampling) {
             return Some(step);
         }
-        let found = self.leaves_envelope(history, limits, cycle, sampling);
-        let step = found.or_else(|| self.outlasts_cycle(history, limits, cycle, sampling))?;
+        let found = self.leaves_envelope(view, cycle);
+        let step = found.or_else(|| self.outlasts_cycle(view, cycle))?;
         if let Some(current) = &self.current
             && current.delta_watts().signum() == step.delta_watts().signum()
             && step.opened_at.since(current.opened_at) < step.limit.0.max(MOVING)
@@ -110,14 +112,15 @@ impl StepJudge {
         self.runs = [None; 3];
     }
 
-    fn leaves_envelope(&self, history: &History, limits: &Resolved, cycle: Option<Cycle>, sampling: f64) -> Option<Step> {
+    fn leaves_envelope(&self, view: &View<'_>, cycle: Option<Cycle>) -> Option<Step> {
+        let View { history, limits, sampling } = view;
         let length = cycle.map_or(ENVELOPE, |cycle| (3.0 * cycle.period).max(ENVELOPE));
         // A single bin is not a level: the middle of three.
         let mut newest = [history.back(0)?, history.back(1)?, history.back(2)?];
         newest.sort_by(f64::total_cmp);
         let now = newest[1];
         limits.steps.iter().find_map(|&(window, limit)| {
-            if sampling > window {
+            if sampling.slowest > window {
                 return None;
             }
             let window_bins = bins(window);
@@ -138,17 +141,23 @@ impl StepJudge {
             } else {
                 return None;
             };
-            Some(measure(history, window_bins, cycle, sampling, direction, (window, limit)))
+            // It is where the sum moved fastest since it was last inside, or a cycle before.
+            let inside = |age: usize| history.back(age).is_some_and(|watts| (low..=high).contains(&watts));
+            let left = (0..window_bins).find(|&age| inside(age)).unwrap_or(window_bins);
+            let reach = (left + bins(cycle.map_or(1.0, |cycle| cycle.period))).min(window_bins);
+            let steepest = steepest(history, 0..=reach, bins(sampling.slowest.max(1.0)), direction);
+            Some(measure(history, steepest, cycle, sampling.slowest, direction, (window, limit)))
         })
     }
 
-    fn outlasts_cycle(&mut self, history: &History, limits: &Resolved, cycle: Option<Cycle>, sampling: f64) -> Option<Step> {
+    fn outlasts_cycle(&mut self, view: &View<'_>, cycle: Option<Cycle>) -> Option<Step> {
+        let View { history, limits, sampling } = view;
         let period = cycle.map_or(CYCLE_UNKNOWN, |cycle| cycle.period);
         let level = bins(period);
         let quiet = self.settled_at.map_or(history.len(), |at| history.age(at)).min(history.len());
         for (index, &(window, limit)) in limits.steps.iter().enumerate() {
             let apart = bins(window);
-            if sampling > window {
+            if sampling.slowest > window {
                 continue;
             }
             let level_now = history.mean(0, level)?;
@@ -166,8 +175,15 @@ impl StepJudge {
             }
             self.runs[index] = Some(run);
             if run.bins >= level {
-                let reach = run.bins + 2 * level + apart;
-                return Some(measure(history, reach, cycle, sampling, run.direction, (window, limit)));
+                // It is where the mean of the cycle after differs most from that of the cycle before.
+                let change = |age: usize| Some(run.direction * (history.mean(age - level, level)? - history.mean(age, level)?));
+                let ages = level..=run.bins + 2 * level + apart;
+                let split = ages.max_by(|&a, &b| change(a).unwrap_or(f64::MIN).total_cmp(&change(b).unwrap_or(f64::MIN)));
+                let span = bins(sampling.slowest.max(1.0));
+                let split = split.unwrap_or(level);
+                let near = split.saturating_sub(span + level / 4)..=split + level / 4;
+                let steepest = steepest(history, near, span, run.direction);
+                return Some(measure(history, steepest, cycle, sampling.slowest, run.direction, (window, limit)));
             }
         }
         None
@@ -206,15 +222,19 @@ impl StepJudge {
     }
 }
 
-/// The figures of a step that lies within the newest `reach` bins.
-fn measure(history: &History, reach: usize, cycle: Option<Cycle>, sampling: f64, direction: f64, limit: (f64, f64)) -> Step {
+/// Age (of its newest bin) of the span in which the sum moves most in this direction.
+fn steepest(history: &History, ages: RangeInclusive<usize>, span: usize, direction: f64) -> usize {
+    let slope = |age: usize| Some(direction * (history.back(age)? - history.back(age + span)?));
+    let first = *ages.start();
+    ages.max_by(|&a, &b| slope(a).unwrap_or(f64::MIN).total_cmp(&slope(b).unwrap_or(f64::MIN))).unwrap_or(first)
+}
+
+/// The figures of a step that is `steepest` bins old.
+fn measure(history: &History, steepest: usize, cycle: Option<Cycle>, sampling: f64, direction: f64, limit: (f64, f64)) -> Step {
     let level = bins(cycle.map_or(1.0, |cycle| cycle.period));
     let span = bins(sampling.max(1.0));
-    // The steepest second is the step's middle.
-    let slope = |age: usize| Some(direction * (history.back(age)? - history.back(age + span)?));
-    let steepest = (0..=reach).max_by(|&a, &b| slope(a).unwrap_or(f64::MIN).total_cmp(&slope(b).unwrap_or(f64::MIN)));
-    let steepest = steepest.unwrap_or(0);
-    let watts_per_second = direction * slope(steepest).unwrap_or(0.0) / (span as f64 * BIN);
+    let moved = |age: usize| Some(history.back(age)? - history.back(age + span)?);
+    let watts_per_second = moved(steepest).unwrap_or(0.0) / (span as f64 * BIN);
     let middle = steepest + span / 2;
     let before = history.mean(steepest + span, level).or_else(|| history.back(steepest + span)).unwrap_or(0.0);
     let after_bins = level.min(steepest.max(1));

@@ -5,7 +5,6 @@ use super::files::{Kind, Recording};
 use super::source::Source;
 use super::{LastRevisions, Progress, ReplayError};
 use crate::fleet::{GpuSlot, JobSlot, NodeSlot};
-use crate::jobs::KnownJobs;
 use crate::judge::Judge;
 use arrow_array::Array;
 use gridstep_wire::Micros;
@@ -31,7 +30,7 @@ pub(super) fn feed(
     let files = recording.files.into_iter();
     let mut sources = files.map(|(kind, path)| Source::new(kind, path)).collect::<Result<Vec<_>, _>>()?;
     let mut feeds: Vec<Feed> = sources.iter().map(|_| Feed::default()).collect();
-    let mut known = Known::default();
+    let mut identified = Identified::new();
     let rows_total = sources.iter().map(|source| source.rows_total).sum();
     let mut heads: BinaryHeap<_> = sources.iter().enumerate().map(|(index, source)| Reverse((source.bound(), index))).collect();
     let mut fed = Fed::default();
@@ -52,7 +51,7 @@ pub(super) fn feed(
         }
         judge.advance(at);
         feeds[index].select(number, chunk);
-        if !feeds[index].put(chunk, row, kind, judge, &mut known) {
+        if !feeds[index].put(chunk, row, kind, judge, &mut identified) {
             let row = chunk.first_row + row as u64;
             return Err(ReplayError::Null { path: sources[index].path.clone(), column: "gpu", row });
         }
@@ -67,13 +66,8 @@ pub(super) fn feed(
     Ok(fed)
 }
 
-/// What rows of all files have said so far.
-#[derive(Debug, Default)]
-struct Known {
-    jobs: KnownJobs,
-    /// By GPU slot: whether its UUID and model are known.
-    identified: Vec<bool>,
-}
+/// By GPU slot: whether its UUID and model are known.
+type Identified = Vec<bool>;
 
 /// The names of one file's current chunk as slots, looked up when a row first has them.
 #[derive(Debug, Default)]
@@ -96,7 +90,7 @@ impl Feed {
     }
 
     /// False: a row that is about a GPU does not say which.
-    fn put(&mut self, chunk: &Chunk, row: usize, kind: Kind, judge: &mut Judge, known: &mut Known) -> bool {
+    fn put(&mut self, chunk: &Chunk, row: usize, kind: Kind, judge: &mut Judge, identified: &mut Identified) -> bool {
         let Some(key) = chunk.node.key(row) else { return true };
         let node = *self.nodes[key].get_or_insert_with(|| judge.fleet_mut().node(chunk.node.name(key)));
         let ts = Micros(chunk.ts.value(row));
@@ -110,21 +104,21 @@ impl Feed {
             let code = chunk.code.as_ref().filter(|codes| codes.is_valid(row)).map_or(0, |codes| codes.value(row));
             judge.put_event(node, gpu, ts, chunk.kind.as_ref().map_or("", |kinds| kinds.name(key)), code);
         } else if let Some(gpu) = gpu {
-            self.put_gpu(chunk, row, gpu, ts, judge, known);
+            self.put_gpu(chunk, row, gpu, ts, judge, identified);
         } else if matches!(kind, Kind::Node | Kind::Late) {
-            self.put_node(chunk, row, node, ts, judge, known);
+            self.put_node(chunk, row, node, ts, judge);
         } else if matches!(kind, Kind::Gpu | Kind::Power) {
             return false;
         }
         true
     }
 
-    fn put_gpu(&mut self, chunk: &Chunk, row: usize, gpu: GpuSlot, ts: Micros, judge: &mut Judge, known: &mut Known) {
-        identify(chunk, row, gpu, judge, known);
+    fn put_gpu(&mut self, chunk: &Chunk, row: usize, gpu: GpuSlot, ts: Micros, judge: &mut Judge, identified: &mut Identified) {
+        identify(chunk, row, gpu, judge, identified);
         if let Some(jobs) = &chunk.job
             && let Some(job) = self.job(jobs, row, chunk, judge)
         {
-            known.jobs.gpu(judge, gpu, ts, job);
+            judge.put_gpu_job(gpu, job);
         }
         if let Some(power) = &chunk.power
             && power.is_valid(row)
@@ -138,11 +132,11 @@ impl Feed {
         }
     }
 
-    fn put_node(&mut self, chunk: &Chunk, row: usize, node: NodeSlot, ts: Micros, judge: &mut Judge, known: &mut Known) {
+    fn put_node(&mut self, chunk: &Chunk, row: usize, node: NodeSlot, ts: Micros, judge: &mut Judge) {
         if let Some(jobs) = &chunk.job
             && let Some(job) = self.job(jobs, row, chunk, judge)
         {
-            known.jobs.node(judge, node, ts, job);
+            judge.put_node_job(node, job);
         }
         if let Some(power) = &chunk.power
             && power.is_valid(row)
@@ -165,9 +159,9 @@ impl Feed {
     }
 }
 
-fn identify(chunk: &Chunk, row: usize, gpu: GpuSlot, judge: &mut Judge, known: &mut Known) {
+fn identify(chunk: &Chunk, row: usize, gpu: GpuSlot, judge: &mut Judge, identified: &mut Identified) {
     let index = gpu.0 as usize;
-    if known.identified.get(index) == Some(&true) {
+    if identified.get(index) == Some(&true) {
         return;
     }
     let text = |names: &Option<Names>| names.as_ref().and_then(|names| names.key(row).map(|key| names.name(key).to_owned()));
@@ -176,6 +170,6 @@ fn identify(chunk: &Chunk, row: usize, gpu: GpuSlot, judge: &mut Judge, known: &
         return;
     }
     judge.fleet_mut().identify(gpu, &uuid.unwrap_or_default(), &model.unwrap_or_default());
-    known.identified.resize(known.identified.len().max(index + 1), false);
-    known.identified[index] = true;
+    identified.resize(identified.len().max(index + 1), false);
+    identified[index] = true;
 }

@@ -4,6 +4,7 @@ mod agent;
 mod checkpoint;
 mod collector;
 mod commands;
+mod judge;
 mod malformed;
 mod recording;
 mod scenarios;
