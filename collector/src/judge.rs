@@ -15,6 +15,7 @@ use crate::power::{Basis, History, Limits, OscillationJudge, Resolved, StepJudge
 use crate::stragglers::StragglerJudge;
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Nameplate of an H100 SXM, where its limit is not known; watts.
 const NAMEPLATE_WATTS: f64 = 700.0;
@@ -81,6 +82,8 @@ pub struct Judge {
     steps: StepJudge,
     oscillation: OscillationJudge,
     stragglers: StragglerJudge,
+    /// Strongest score so far of each open straggler, by incident.
+    strongest: BTreeMap<String, f64>,
     book: Book,
 }
 
@@ -117,6 +120,7 @@ impl Judge {
             steps: Default::default(),
             oscillation: Default::default(),
             stragglers: Default::default(),
+            strongest: BTreeMap::new(),
             book: Book::default(),
         }
     }

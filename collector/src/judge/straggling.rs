@@ -40,20 +40,27 @@ impl Judge {
         let open = self.book.find_open(|open| open.kind == Kind::Straggler && open.subject.node.as_deref() == Some(&node));
         let report = self.straggler(finding, &node);
         match open {
-            Some(place) if finding.alarm && !self.fades(place, finding) => self.book.refine(place, report),
+            Some(place) if finding.alarm && !self.fades(place, finding) => {
+                let strongest = self.strongest.entry(self.book.get(place).id.clone()).or_default();
+                *strongest = strongest.max(finding.score);
+                self.book.refine(place, report);
+            }
             None if finding.alarm => {
-                self.book.open(Kind::Straggler, report);
+                let place = self.book.open(Kind::Straggler, report);
+                self.strongest.insert(self.book.get(place).id.clone(), finding.score);
             }
             _ => {}
         }
     }
 
-    /// As the evidence fades, the verdict stays what it was while it was strong.
+    /// As the evidence fades, the verdict stays what it was while it was strong: half of the strongest evidence so far may
+    /// refresh it or find a cause for what had none, another cause needs as much.
     fn fades(&self, place: usize, finding: &Finding) -> bool {
         let incident = self.book.get(place);
-        let strongest = incident.evidence.iter().filter_map(|evidence| evidence.score).fold(0.0, f64::max);
-        let lost = finding.verdict.cause == Cause::Unknown && incident.cause != Cause::Unknown.name();
-        lost || finding.score < 0.5 * strongest
+        let strongest = self.strongest.get(&incident.id).copied().unwrap_or(0.0);
+        let (old, new) = (incident.cause.as_str(), finding.verdict.cause.name());
+        let least = if old == new || old == Cause::Unknown.name() { 0.5 } else { 1.0 };
+        finding.score < least * strongest
     }
 
     fn straggler(&self, finding: &Finding, node: &str) -> Report {
@@ -104,6 +111,7 @@ impl Judge {
             let last = self.book.get(place).updated_at;
             if now.since(last) >= QUIET_SECONDS {
                 self.book.close(place, last, now);
+                self.strongest.remove(&self.book.get(place).id);
             }
         }
         self.book.forget(now);

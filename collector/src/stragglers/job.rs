@@ -2,6 +2,7 @@
 
 use super::cause::{self, Cause, Verdict};
 use super::facts::{Fact, Gatherer, Row};
+use super::window::{BLOCK, Window};
 use super::{median, occupancy};
 use crate::align::seconds::Second;
 use crate::fleet::{Fleet, GpuMetric, GpuSlot, JobSlot, NodeSlot};
@@ -9,8 +10,6 @@ use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Seconds of work that are judged together.
-const BLOCK: u32 = 10;
 /// Below this share of computing (job's median) nobody computes in that second.
 const QUIET: f64 = 0.2;
 /// So many such seconds in a row are a pause (checkpoint, evaluation, stop), not communication: they judge nobody.
@@ -27,6 +26,8 @@ const ALARM_FACT: f64 = 6.0;
 const ALARM: f64 = 12.0;
 /// CUSUM above which a GPU stands out.
 const STANDS_OUT: f64 = 2.0 * SLACK;
+/// Who differs by at least this share of the largest difference suffers from the same.
+const ALIKE: f64 = 0.5;
 /// Least peers for a median that one of them cannot move.
 const PEERS: usize = 5;
 /// What slows the job by less is no incident.
@@ -40,6 +41,7 @@ pub struct Input<'a> {
     pub nodes: Option<&'a Second>,
     /// Mean power of the second, watts, by GPU; NaN: not known.
     pub power: &'a [f32],
+    /// In the order of their slots.
     pub members: &'a [GpuSlot],
     pub fleet: &'a Fleet,
 }
@@ -69,8 +71,7 @@ pub struct Finding {
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Member {
-    occupied: f64,
-    seconds: u32,
+    occupied: Window,
     facts: Gatherer,
     /// Remembered ln A − median, and the blocks that it rests on.
     offset: f64,
@@ -154,8 +155,7 @@ impl JobJudge {
         for second in held.into_iter().chain([occupied]) {
             for (gpu, share) in second {
                 let member = self.members.entry(gpu).or_default();
-                member.occupied += share;
-                member.seconds += 1;
+                member.occupied.take(self.seconds, share);
             }
             self.seconds += 1;
         }
@@ -164,14 +164,13 @@ impl JobJudge {
     fn finish_block(&mut self, job: JobSlot, input: &Input<'_>) -> Vec<Finding> {
         let at = Micros((input.second + 1) * 1_000_000);
         let seconds = std::mem::take(&mut self.seconds);
-        self.members.retain(|&gpu, _| input.members.contains(&GpuSlot(gpu)));
+        self.members.retain(|&gpu, _| input.members.binary_search(&GpuSlot(gpu)).is_ok());
         let mut level: BTreeMap<u32, f64> = BTreeMap::new();
         let mut rows: BTreeMap<u32, Row> = BTreeMap::new();
         for (&gpu, member) in &mut self.members {
-            let (sum, count) = (std::mem::take(&mut member.occupied), std::mem::take(&mut member.seconds));
             rows.insert(gpu, member.facts.finish());
-            if 10 * count >= 6 * seconds {
-                level.insert(gpu, (sum / f64::from(count)).max(0.02).ln());
+            if let Some(occupied) = member.occupied.finish() {
+                level.insert(gpu, occupied.max(0.02).ln());
             }
         }
         if level.len() < PEERS {
@@ -199,7 +198,7 @@ impl JobJudge {
         self.slowed = if suspects.is_empty() { (0.0, 0) } else { (self.slowed.0 + middle, self.slowed.1 + 1) };
         let block = Block { job, at, middle, deviation, difference: &difference, rows: &rows, peers: &peers };
         let finding = self.accuse(&suspects, &block, input);
-        let role = self.is_role(input.fleet);
+        let role = self.is_role(&difference, input.fleet);
         self.learn(&level, &rows, &peers, middle, suspects.is_empty(), role);
         finding.into_iter().collect()
     }
@@ -210,7 +209,7 @@ impl JobJudge {
         let node = input.fleet.node_of(GpuSlot(strongest));
         let largest = block.difference[&strongest];
         // Who waits almost as little as the strongest suffers from the same cause.
-        let alike = |gpu: &&u32| block.difference[gpu] > 0.5 * largest;
+        let alike = |gpu: &&u32| block.difference[gpu] > ALIKE * largest;
         let elsewhere = suspects.iter().filter(alike).filter(|&&gpu| input.fleet.node_of(GpuSlot(gpu)) != node).count();
         if elsewhere > 0 {
             return None;
@@ -260,10 +259,12 @@ impl JobJudge {
         })
     }
 
-    /// Members that stand out, if they stand on more than one node: what many show is their role, not a fault.
-    fn is_role(&self, fleet: &Fleet) -> bool {
-        let mut nodes =
-            self.members.iter().filter(|(_, member)| member.sum > STANDS_OUT).map(|(&gpu, _)| fleet.node_of(GpuSlot(gpu)));
+    /// Whether members on more than one node stand out alike: what many show is their role, not a fault. One that barely
+    /// stands out beside one that does so by far is noise.
+    fn is_role(&self, difference: &BTreeMap<u32, f64>, fleet: &Fleet) -> bool {
+        let outstanding = || difference.iter().filter(|(gpu, _)| self.members[gpu].sum > STANDS_OUT);
+        let largest = outstanding().map(|(_, &d)| d).fold(f64::MIN, f64::max);
+        let mut nodes = outstanding().filter(|(_, d)| **d > ALIKE * largest).map(|(&gpu, _)| fleet.node_of(GpuSlot(gpu)));
         let first = nodes.next();
         nodes.any(|node| Some(node) != first)
     }

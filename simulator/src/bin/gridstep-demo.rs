@@ -7,6 +7,7 @@ use gridstep_simulator::scenario::{FaultKind, Scenario};
 use gridstep_simulator::world::World;
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -16,6 +17,8 @@ const AGENT_PORT: u16 = 19_820;
 const PAGE: &str = "http://127.0.0.1:19811/";
 /// Between two looks at the incidents.
 const LOOK: Duration = Duration::from_secs(1);
+/// A collector that was killed is started again after this time.
+const RESTART: Duration = Duration::from_secs(5);
 /// Seconds within which straggler and swing must be flagged.
 const PROMISED: f64 = 60.0;
 
@@ -23,12 +26,14 @@ const PROMISED: f64 = 60.0;
 struct Demo {
     folder: PathBuf,
     programs: PathBuf,
-    children: Vec<Child>,
+    agents: Vec<Child>,
+    /// None: killed, and not started again yet.
+    collector: Option<Child>,
 }
 
 impl Drop for Demo {
     fn drop(&mut self) {
-        for child in &mut self.children {
+        for child in self.agents.iter_mut().chain(&mut self.collector) {
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -74,9 +79,10 @@ fn run() -> anyhow::Result<bool> {
     let scenario = Scenario::load(&scenario_file).context("reading the demo's scenario")?;
     let folder = std::env::temp_dir().join(format!("gridstep-demo-{}", std::process::id()));
     std::fs::create_dir_all(folder.join("state"))?;
-    let mut demo = Demo { folder, programs, children: Vec::new() };
+    let mut demo = Demo { folder, programs, agents: Vec::new(), collector: None };
     let start = unix().ceil() + 1.0;
-    demo.start_collector(&scenario)?;
+    demo.configure_collector(&scenario)?;
+    demo.start_collector()?;
     for node in 0..scenario.nodes {
         demo.start_agent(node, &scenario_file, start)?;
     }
@@ -91,7 +97,7 @@ fn run() -> anyhow::Result<bool> {
 }
 
 impl Demo {
-    fn start_collector(&mut self, scenario: &Scenario) -> anyhow::Result<()> {
+    fn configure_collector(&self, scenario: &Scenario) -> anyhow::Result<()> {
         let mut topology = String::from("node,rack,feeder\n");
         for node in 0..scenario.nodes {
             topology += &format!("{},rack{:04},feeder{}\n", Scenario::node_name(node), node / 4, node / 8);
@@ -102,11 +108,29 @@ impl Demo {
         let config = format!(
             "state_dir = \"{folder}/state\"\ntopology = \"{folder}/topology.csv\"\n\n[power.limits]\ncontracted_watts = {watts:.1}\n"
         );
-        let file = self.folder.join("collector.toml");
-        std::fs::write(&file, config)?;
+        Ok(std::fs::write(self.folder.join("collector.toml"), config)?)
+    }
+
+    fn start_collector(&mut self) -> anyhow::Result<()> {
         let mut command = Command::new(self.programs.join("gridstep-collector"));
-        command.args(["run", "--config"]).arg(&file);
-        self.spawn(command, "collector")
+        command.args(["run", "--config"]).arg(self.folder.join("collector.toml"));
+        self.collector = Some(self.spawn(command, "collector")?);
+        Ok(())
+    }
+
+    /// Does what a service manager would: a collector that was killed is started again, one that gave up ends the demo.
+    fn keep_collector(&mut self, t: f64) -> anyhow::Result<()> {
+        let Some(child) = &mut self.collector else { return Ok(()) };
+        let Some(status) = child.try_wait()? else { return Ok(()) };
+        if status.signal().is_none() {
+            let log = std::fs::read_to_string(self.folder.join("collector.log")).unwrap_or_default();
+            bail!("the collector ended ({status}):\n{log}");
+        }
+        println!("t={t:5.1} s  the collector was killed ({status}); it is started again in {} s", RESTART.as_secs());
+        self.collector = None;
+        std::thread::sleep(RESTART);
+        // Unless somebody else has done so.
+        if self.incidents().is_none() { self.start_collector() } else { Ok(()) }
     }
 
     fn start_agent(&mut self, node: u32, scenario: &Path, start: f64) -> anyhow::Result<()> {
@@ -129,15 +153,16 @@ impl Demo {
             .env("GRIDSTEP_SIM_SCENARIO", scenario)
             .env("GRIDSTEP_SIM_NODE", node.to_string())
             .env("GRIDSTEP_SIM_START", start.to_string());
-        self.spawn(command, &name)
+        let agent = self.spawn(command, &name)?;
+        self.agents.push(agent);
+        Ok(())
     }
 
-    fn spawn(&mut self, mut command: Command, name: &str) -> anyhow::Result<()> {
-        let log = std::fs::File::create(self.folder.join(format!("{name}.log")))?;
+    fn spawn(&self, mut command: Command, name: &str) -> anyhow::Result<Child> {
+        let log = std::fs::File::options().create(true).append(true).open(self.folder.join(format!("{name}.log")))?;
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
         let program = command.get_program().to_string_lossy().into_owned();
-        self.children.push(child.with_context(|| format!("starting {program}"))?);
-        Ok(())
+        child.with_context(|| format!("starting {program}"))
     }
 
     /// Prints what opens and how it is refined, until the time is over. Gives the incidents' last state, and when (scenario
@@ -146,11 +171,8 @@ impl Demo {
         let begun = Instant::now();
         let mut known: BTreeMap<String, (f64, Value)> = BTreeMap::new();
         while seconds.is_none_or(|seconds| begun.elapsed().as_secs_f64() < seconds) {
-            if let Some(status) = self.children[0].try_wait()? {
-                let log = std::fs::read_to_string(self.folder.join("collector.log")).unwrap_or_default();
-                bail!("the collector ended ({status}):\n{log}");
-            }
-            for incident in self.incidents() {
+            self.keep_collector(unix() - start)?;
+            for incident in self.incidents().unwrap_or_default() {
                 let id = incident["id"].as_str().unwrap_or_default().to_owned();
                 let now = unix() - start;
                 let seen = known.get(&id);
@@ -168,16 +190,13 @@ impl Demo {
         Ok(known)
     }
 
-    /// As the collector's own command tells them; none while it does not answer.
-    fn incidents(&self) -> Vec<Value> {
+    /// As the collector's own command tells them; None: it does not answer.
+    fn incidents(&self) -> Option<Vec<Value>> {
         let output =
             Command::new(self.programs.join("gridstep-collector")).args(["incidents", "--json"]).stderr(Stdio::null()).output();
-        let Ok(output) = output else { return Vec::new() };
+        let output = output.ok().filter(|output| output.status.success())?;
         let text = String::from_utf8_lossy(&output.stdout);
-        match serde_json::from_str::<Value>(&text) {
-            Ok(Value::Array(list)) => list,
-            _ => text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect(),
-        }
+        Some(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 }
 
