@@ -22,7 +22,7 @@ fn sample(gpu: &Gpu, kind: u32, t: f64) -> Result<u32, Code> {
         2 => (mean(Channel::Dram) * 100.0).round() as u32,
         3 | 4 => 0,
         5 => gpu.clock_mhz(t),
-        6 => 2619,
+        6 => gpu.memory_clock_mhz(t),
         _ => return Err(NOT_SUPPORTED),
     })
 }

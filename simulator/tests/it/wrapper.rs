@@ -47,7 +47,7 @@ fn healthy() {
         uuids.insert(gpu.uuid().unwrap());
         assert!((200_000..660_000).contains(&gpu.power_usage().unwrap()));
         assert!((40..75).contains(&gpu.temperature(TemperatureSensor::Gpu).unwrap()));
-        assert_eq!(gpu.clock_info(Clock::SM).unwrap(), 1980);
+        assert!([1965, 1980].contains(&gpu.clock_info(Clock::SM).unwrap()));
         assert!(gpu.utilization_rates().unwrap().gpu > 90);
         assert_eq!(gpu.running_compute_processes().unwrap()[0].pid, 4242);
         assert_eq!(gpu.samples(Sampling::Power, None).unwrap().len(), 120);
