@@ -187,7 +187,7 @@ pub extern "C" fn nvmlDeviceGetViolationStatus(device: Handle, policy: u32, time
 }
 
 /// Bytes of memory: total, reserved by the driver, used by processes.
-fn memory(gpu: &Gpu, t: f64) -> (u64, u64, u64) {
+pub(super) fn memory(gpu: &Gpu, t: f64) -> (u64, u64, u64) {
     const MIB: u64 = 1 << 20;
     (81_559 * MIB, 538 * MIB, if gpu.working(t) { 71_200 * MIB } else { 0 })
 }

@@ -46,6 +46,15 @@ fn rare_phases_must_repeat_together_soon_enough() {
     assert!(refusal(&job("every_steps = 2\nevery_seconds = 9.0")).contains("not both"));
 }
 
+#[test]
+fn the_repositorys_scenarios_are_sound() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let files: Vec<_> =
+        std::fs::read_dir(folder).expect("the folder is there").map(|entry| entry.expect("a file").path()).collect();
+    assert!(!files.is_empty());
+    files.iter().for_each(|file| drop(Scenario::load(file).unwrap_or_else(|error| panic!("{error:#}"))));
+}
+
 /// The keys that a part of a scenario takes, as the parser itself tells them.
 fn keys(part: &str) -> Vec<String> {
     let said =
