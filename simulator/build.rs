@@ -5,6 +5,15 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs};
 
+/// Names of devices whose first argument is no device handle.
+const WITHOUT_HANDLE: [&str; 5] = [
+    "nvmlDeviceDiscoverGpus",
+    "nvmlDeviceModifyDrainState",
+    "nvmlDeviceQueryDrainState",
+    "nvmlDeviceRemoveGpu",
+    "nvmlDeviceRemoveGpu_v2",
+];
+
 fn main() {
     println!("cargo::rustc-cdylib-link-arg=-Wl,-soname,libnvidia-ml.so.1");
     println!("cargo::rerun-if-changed=build.rs");
@@ -25,7 +34,13 @@ fn main() {
     let exports = fs::read_to_string("src/nvml/exports.txt").expect("the list of names is part of the package");
     let mut stubs = String::new();
     for name in exports.lines().map(str::trim).filter(|name| !name.is_empty() && !modelled.contains(*name)) {
-        writeln!(stubs, "#[unsafe(no_mangle)]\npub extern \"C\" fn {name}() -> u32 {{ NOT_SUPPORTED }}").expect("a string grows");
+        let (argument, body) = if name.starts_with("nvmlDevice") && !WITHOUT_HANDLE.contains(&name) {
+            ("device: Handle", "with_gpu(device, |_, _| Err(NOT_SUPPORTED))")
+        } else {
+            ("", "with_simulation(|_| Err(NOT_SUPPORTED))")
+        };
+        writeln!(stubs, "#[unsafe(no_mangle)]\npub extern \"C\" fn {name}({argument}) -> Code {{ {body} }}")
+            .expect("a string grows");
     }
     let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
     fs::write(Path::new(&out).join("stubs.rs"), stubs).expect("OUT_DIR is writable");

@@ -69,7 +69,9 @@ fn print_truth(truth: &Truth) {
     let moment = |t: Option<f64>| t.map_or_else(|| "for ever".to_owned(), |t| format!("{t:.1} s"));
     for job in &truth.jobs {
         println!("{}: {} GPUs, {:.1} s to {}", job.name, job.gpus, job.start, moment(job.end));
-        println!("  start {:+.1} kW", job.start_delta_watts / 1e3);
+        if let Some(watts) = job.start_delta_watts {
+            println!("  start {:+.1} kW", watts / 1e3);
+        }
         if let Some(watts) = job.end_delta_watts {
             println!("  end {:+.1} kW", watts / 1e3);
         }
@@ -81,15 +83,12 @@ fn print_truth(truth: &Truth) {
                 moment(s.to)
             );
         }
+        for s in &job.stalls {
+            println!("  {:.1} s to {}: stalled, mean {:.1} kW", s.from, moment(s.to), s.mean_watts / 1e3);
+        }
     }
     for f in &truth.faults {
-        let (node, gpu, cause) = (&f.node, f.gpu, serde_json::to_string(&f.cause).unwrap_or_default());
-        println!(
-            "{node} gpu {gpu}: {} {:.1} s to {}, iterations x{:.3}",
-            cause.trim_matches('"'),
-            f.start,
-            moment(f.end),
-            f.slowdown
-        );
+        let gpu = f.gpu.map_or_else(|| "all GPUs".to_owned(), |gpu| format!("gpu {gpu}"));
+        println!("{} {gpu}: {} {:.1} s to {}, steps x{:.3}", f.node, f.cause, f.start, moment(f.end), f.slowdown);
     }
 }

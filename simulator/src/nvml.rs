@@ -5,6 +5,7 @@
 #![allow(clippy::missing_safety_doc, clippy::not_unsafe_ptr_arg_deref, reason = "NVIDIA's header is their contract")]
 
 mod events;
+mod features;
 mod fields;
 mod gpm;
 mod health;

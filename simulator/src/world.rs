@@ -2,21 +2,30 @@
 
 use std::sync::Arc;
 
-use crate::scenario::Scenario;
+use crate::scenario::{Job, Scenario};
+use work::Nature;
 
 mod gpu;
+mod heat;
 mod job;
+mod profile;
 mod random;
 mod track;
+mod work;
 
 pub use gpu::{Gpu, History, reason};
-pub use job::{Segment, timeline};
-pub use track::{Channel, Levels, Track};
+pub use job::{Activity, Pace, Segment, timeline};
+pub use profile::{Channel, Levels};
+pub use track::Track;
 
-/// Watts of a GPU without work.
+/// Watts of an H100 without a process: 74 to 78 measured (grantwilkins/training_profile).
 pub const IDLE_WATTS: f64 = 75.0;
-/// Watts of a GPU that busily waits for others.
-pub const SPIN_WATTS: f64 = 200.0;
+/// Watts of an H100 whose process does something else, at full clock (the same: 142 while it saves a checkpoint).
+pub const HOST_WATTS: f64 = 142.0;
+/// MHz of the streaming multiprocessors at full clock.
+pub const MAX_CLOCK: f64 = 1980.0;
+/// MHz of the memory.
+pub const MEMORY_CLOCK: u32 = 2619;
 
 /// A scenario with everything that follows from it.
 #[derive(Debug, Clone)]
@@ -36,7 +45,7 @@ impl World {
         &self.scenario
     }
 
-    /// How a job's iterations lie in time, one entry for each stretch of constant speed.
+    /// What a job does when, one entry for each stretch of constant speed.
     pub fn segments(&self, job: usize) -> &[Segment] {
         &self.timelines[job]
     }
@@ -49,7 +58,21 @@ impl World {
     /// One GPU.
     pub fn gpu(&self, node: u32, index: u32) -> Gpu {
         let track = Track::new(self, node, index);
-        Gpu::new(Arc::clone(&self.scenario), node, index, track)
+        let held = (0..self.scenario.jobs.len()).filter(|job| self.scenario.jobs[*job].holds(node));
+        let working = held.filter_map(|job| self.running(job)).collect();
+        Gpu::new(Arc::clone(&self.scenario), node, index, track, working)
+    }
+
+    /// From when to when (s) a job's processes are there; a lost GPU may end it before its time.
+    pub fn running(&self, job: usize) -> Option<(f64, f64)> {
+        let segments = self.segments(job);
+        Some((segments.first()?.from, segments.last()?.to))
+    }
+
+    /// The job that holds a node at scenario time `t` (s).
+    pub fn job_at(&self, node: u32, t: f64) -> Option<&Job> {
+        let runs = |job: usize| self.running(job).is_some_and(|(from, to)| from <= t && t < to);
+        self.scenario.jobs.iter().enumerate().find(|(i, job)| job.holds(node) && runs(*i)).map(|(_, job)| job)
     }
 
     /// All GPUs of a node.
@@ -68,9 +91,18 @@ impl World {
         gpus.map(|gpu| gpu.track().mean(from, to)[Channel::Watts as usize]).sum()
     }
 
-    /// Factor, near 1, by which a GPU really draws more power than the scenario says.
-    fn gain(&self, node: u32, index: u32) -> f64 {
-        1.0 + 0.025 * random::signed(self.scenario.seed, &[2, u64::from(node), u64::from(index)])
+    /// What a GPU has of its own.
+    fn nature(&self, node: u32, index: u32) -> Nature {
+        let (seed, variety) = (self.scenario.seed, self.scenario.variety);
+        let key = |what: u64| [what, u64::from(node), u64::from(index)];
+        let gain = 1.0 + variety.watts * random::signed(seed, &key(2));
+        Nature {
+            gain,
+            idle_watts: IDLE_WATTS * (1.0 + variety.idle_watts * random::signed(seed, &key(3))),
+            clock: MAX_CLOCK * (1.0 - variety.clock * random::unit(seed, &key(4))),
+            waiting: self.scenario.waiting,
+            first: false,
+        }
     }
 }
 

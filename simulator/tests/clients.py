@@ -2,7 +2,6 @@
 
 import json
 import sys
-import time
 
 import pynvml as n
 
@@ -13,13 +12,19 @@ def text(value):
 
 n.nvmlInit()
 gpus = []
-for index in range(n.nvmlDeviceGetCount()):
-    h = n.nvmlDeviceGetHandleByIndex(index)
+handles = [n.nvmlDeviceGetHandleByIndex(index) for index in range(n.nvmlDeviceGetCount())]
+before = []
+for h in handles:
+    before.append(n.nvmlGpmSampleAlloc())
+    n.nvmlGpmSampleGet(h, before[-1])
+# Long enough for the energy counter, and so for two samples of activity.
+energy = n.nvmlDeviceGetTotalEnergyConsumption(handles[-1])
+while n.nvmlDeviceGetTotalEnergyConsumption(handles[-1]) == energy:
+    pass
+for h, first in zip(handles, before):
     fields = n.nvmlDeviceGetFieldValues(h, [n.NVML_FI_DEV_POWER_INSTANT, n.NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION, 9999])
     kind, samples = n.nvmlDeviceGetSamples(h, n.NVML_TOTAL_POWER_SAMPLES, 0)
-    first, second = n.nvmlGpmSampleAlloc(), n.nvmlGpmSampleAlloc()
-    n.nvmlGpmSampleGet(h, first)
-    time.sleep(0.12)
+    second = n.nvmlGpmSampleAlloc()
     n.nvmlGpmSampleGet(h, second)
     request = n.c_nvmlGpmMetricsGet_t()
     request.version = n.NVML_GPM_METRICS_GET_VERSION

@@ -62,7 +62,7 @@ fn print_job() -> ExitCode {
     let start: f64 = std::env::var("GRIDSTEP_SIM_START").ok().and_then(|start| start.parse().ok()).unwrap_or(0.0);
     let t = unix() - start;
     let Some(scenario) = scenario else { return ExitCode::FAILURE };
-    if let Some(job) = scenario.jobs.iter().find(|job| job.holds(node) && job.start <= t && t < job.end_or_forever()) {
+    if let Some(job) = World::new(scenario).job_at(node, t) {
         println!("{}", job.name);
     }
     ExitCode::SUCCESS
@@ -213,15 +213,16 @@ fn judge(scenario: &Scenario, start: f64, incidents: &BTreeMap<String, (f64, Val
         let found = incidents.values().find(|(_, incident)| {
             incident["kind"] == "straggler"
                 && incident["subject"]["node"] == node.as_str()
-                && incident["subject"]["gpu"] == fault.gpu
+                && incident["subject"]["gpu"] == serde_json::json!(fault.gpu)
         });
         let cause = found.map_or("nothing".into(), |(_, incident)| incident["cause"].to_string());
         let after = found.map_or(f64::NAN, |(seen, _)| seen - fault.start);
-        let text = format!("straggler {node} GPU {}: made thermal, found {cause}, {after:.0} s after its onset", fault.gpu);
+        let gpu = fault.gpu.map_or_else(|| "(all GPUs)".to_owned(), |gpu| format!("GPU {gpu}"));
+        let text = format!("straggler {node} {gpu}: made thermal, found {cause}, {after:.0} s after its onset");
         check(cause == "\"thermal\"" && after <= PROMISED, text);
     }
     if let Some(job) = scenario.jobs.first() {
-        let period: f64 = job.phases.iter().map(|phase| phase.seconds).sum();
+        let period = job.step_seconds();
         let made = mean_watts(scenario, start, job.start + period, job.start + 2.0 * period)
             - mean_watts(scenario, start, job.start - period.min(job.start), job.start);
         let found = incidents.values().find(|(_, incident)| incident["cause"] == "step_up");

@@ -1,4 +1,4 @@
-//! Event sets: XIDs, and ECC errors.
+//! Event sets: XIDs, and corrected ECC errors.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -7,25 +7,56 @@ use std::time::{Duration, Instant};
 use nvml_wrapper_sys::bindings::{nvmlEventData_st, nvmlEventSet_st};
 
 use super::state::{handle, put, with_gpu, with_simulation};
-use super::{Code, Handle, INVALID_ARGUMENT, TIMEOUT};
+use super::{Code, Handle, INVALID_ARGUMENT, NOT_SUPPORTED, TIMEOUT};
 use crate::scenario::FaultKind;
+use crate::world::Gpu;
 
 type Set = *mut nvmlEventSet_st;
 
-/// The header's bit of a critical XID, and all that can be registered for.
+/// The header's bits of a corrected ECC error, an uncorrected one (which no fault makes) and an XID.
+const SINGLE_BIT_ECC: u64 = 0x1;
+const DOUBLE_BIT_ECC: u64 = 0x2;
 const XID: u64 = 0x8;
-const SUPPORTED: u64 = 0x1 | 0x2 | XID;
+const SUPPORTED: u64 = SINGLE_BIT_ECC | DOUBLE_BIT_ECC | XID;
+/// "GPU has fallen off the bus".
+const XID_OFF_THE_BUS: u64 = 79;
 /// How often a waiting call looks.
 const POLL: Duration = Duration::from_millis(10);
 
-/// An event set.
-#[derive(Default)]
-struct Registered {
-    /// By GPU index: the bits, and since when (s).
-    gpus: BTreeMap<u32, (u64, f64)>,
-    /// GPU index and number of the fault that were told.
-    told: BTreeSet<(u32, usize)>,
+/// What a set waits for on one GPU.
+struct Registration {
+    types: u64,
+    /// Scenario time, s.
+    since: f64,
+    /// Number of the faults that were told.
+    told: BTreeSet<usize>,
+    /// Corrected errors that were told.
+    errors: u64,
 }
+
+impl Registration {
+    /// What happened since and was not told yet: its bit and data. It is told once, to who was listening when it happened.
+    fn next(&mut self, gpu: &Gpu, now: f64) -> Option<(u64, u64)> {
+        if self.types & XID != 0 {
+            for (number, fault) in gpu.faults().iter().enumerate() {
+                let code = match fault.kind {
+                    FaultKind::Xid => fault.value as u64,
+                    FaultKind::LostGpu => XID_OFF_THE_BUS,
+                    _ => continue,
+                };
+                if (self.since..=now).contains(&fault.start) && self.told.insert(number) {
+                    return Some((XID, code));
+                }
+            }
+        }
+        let errors = gpu.corrected_errors(now);
+        let grown = errors > std::mem::replace(&mut self.errors, errors);
+        (grown && self.types & SINGLE_BIT_ECC != 0).then_some((SINGLE_BIT_ECC, 0))
+    }
+}
+
+/// An event set, by GPU index.
+type Registered = BTreeMap<u32, Registration>;
 
 static SETS: Mutex<(usize, BTreeMap<usize, Registered>)> = Mutex::new((0, BTreeMap::new()));
 
@@ -58,9 +89,13 @@ pub extern "C" fn nvmlDeviceGetSupportedEventTypes(device: Handle, types: *mut u
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlDeviceRegisterEvents(device: Handle, types: u64, set: Set) -> Code {
     with_gpu(device, |gpu, t| {
+        if types & !SUPPORTED != 0 {
+            return Err(NOT_SUPPORTED);
+        }
         sets(|(_, map)| {
             let set = map.get_mut(&set.addr()).ok_or(INVALID_ARGUMENT)?;
-            set.gpus.entry(gpu.index).or_insert((0, t)).0 |= types;
+            let fresh = || Registration { types: 0, since: t, told: BTreeSet::new(), errors: gpu.corrected_errors(t) };
+            set.entry(gpu.index).or_insert_with(fresh).types |= types;
             Ok(())
         })
     })
@@ -77,27 +112,13 @@ pub extern "C" fn nvmlEventSetWait_v2(set: Set, data: *mut nvmlEventData_st, tim
         let deadline = Instant::now() + Duration::from_millis(u64::from(timeout_ms));
         loop {
             let now = s.now();
-            let next = sets(|(_, map)| -> Result<Option<(u32, u64)>, Code> {
+            let next = sets(|(_, map)| -> Result<_, Code> {
                 let set = map.get_mut(&set.addr()).ok_or(INVALID_ARGUMENT)?;
-                for (index, (types, since)) in &set.gpus {
-                    let faults = s.gpus[*index as usize].faults().iter().enumerate();
-                    for (number, fault) in faults.filter(|(_, f)| f.kind == FaultKind::Xid && types & XID != 0) {
-                        // An event is told once, to who was listening when it happened.
-                        if (*since..=now).contains(&fault.start) && set.told.insert((*index, number)) {
-                            return Ok(Some((*index, fault.value as u64)));
-                        }
-                    }
-                }
-                Ok(None)
+                Ok(set.iter_mut().find_map(|(index, own)| Some((*index, own.next(&s.gpus[*index as usize], now)?))))
             })?;
-            if let Some((index, code)) = next {
-                let event = nvmlEventData_st {
-                    device: handle(index),
-                    eventType: XID,
-                    eventData: code,
-                    gpuInstanceId: u32::MAX,
-                    computeInstanceId: u32::MAX,
-                };
+            if let Some((index, (eventType, eventData))) = next {
+                let (gpuInstanceId, computeInstanceId) = (u32::MAX, u32::MAX);
+                let event = nvmlEventData_st { device: handle(index), eventType, eventData, gpuInstanceId, computeInstanceId };
                 return put(data, event);
             }
             let left = deadline.saturating_duration_since(Instant::now());

@@ -85,9 +85,10 @@ fn field(gpu: &Gpu, t: f64, id: u32, scope: u32) -> Result<Value, Code> {
         94 => U32(history.pcie_replays),
         95 => U32(0),
         138..=141 => U64(link::throughput_kib(gpu, t, id, scope)?),
-        142 => U32(history.remapped_corrected),
+        142 => U32(gpu.remapped_corrected(t)),
         143 => U32(history.remapped_uncorrected),
-        144 | 145 | 147 => U32(0),
+        144 => U32(u32::from(gpu.remap_pending(t))),
+        145 | 147 => U32(0),
         161..=163 => U64(link::errors(gpu, t, id, Some(link::check(scope)?))),
         164 => link::check(scope).map(|_| U32(link::SPEED_MBPS))?,
         165 => link::check(scope).map(|_| U32(1))?,
@@ -104,7 +105,8 @@ fn field(gpu: &Gpu, t: f64, id: u32, scope: u32) -> Result<Value, Code> {
         196 => I32(0),
         // GiB/s to bytes, in a counter that the driver wraps at 32 bits.
         197 | 198 => U64((gpu.integral(Channel::Pcie, t) * f64::from(1 << 30)) as u64 & u64::from(u32::MAX)),
-        230 => U32(u32::from(gpu.fault(FaultKind::Xid, t).is_some())),
+        // 1 is a reset of the GPU.
+        230 => U32(u32::from(gpu.fault(FaultKind::Xid, t).is_some() || gpu.remap_pending(t))),
         251..=255 | 269..=273 => match event_reason(&gpu.scenario().driver_version, id) {
             Some(bit) => U64(gpu.reason_ns(bit, t)),
             None => return Err(NOT_SUPPORTED),

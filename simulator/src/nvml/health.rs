@@ -4,7 +4,6 @@ use nvml_wrapper_sys::bindings::{nvmlEccErrorCounts_st, nvmlEccSramErrorStatus_v
 
 use super::state::{check_version, put, with_gpu};
 use super::{Code, Handle, INVALID_ARGUMENT, NOT_SUPPORTED};
-use crate::scenario::FaultKind;
 use crate::world::Gpu;
 
 /// Uncorrectable or correctable errors, since the driver was loaded (`volatile`) or ever.
@@ -14,7 +13,7 @@ pub(super) fn ecc(gpu: &Gpu, t: f64, uncorrected: bool, volatile: bool) -> u64 {
         (false, true) => gpu.history.ecc_uncorrected,
         (false, false) => gpu.history.ecc_corrected,
     };
-    past + if uncorrected { 0 } else { gpu.errors(FaultKind::Ecc, t) }
+    past + if uncorrected { 0 } else { gpu.corrected_errors(t) }
 }
 
 /// The same by the header's numbers of error type and counter type.
@@ -85,24 +84,18 @@ pub extern "C" fn nvmlDeviceGetRemappedRows(
     pending: *mut u32,
     failed: *mut u32,
 ) -> Code {
-    with_gpu(device, |gpu, _| {
-        put(corrected, gpu.history.remapped_corrected)?;
+    with_gpu(device, |gpu, t| {
+        put(corrected, gpu.remapped_corrected(t))?;
         put(uncorrected, gpu.history.remapped_uncorrected)?;
-        put(pending, 0)?;
+        put(pending, u32::from(gpu.remap_pending(t)))?;
         put(failed, 0)
     })
 }
 
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlDeviceGetRowRemapperHistogram(device: Handle, values: *mut nvmlRowRemapperHistogramValues_st) -> Code {
-    with_gpu(device, |gpu, _| {
-        let used = gpu.history.remapped_corrected + gpu.history.remapped_uncorrected;
+    with_gpu(device, |gpu, t| {
+        let used = gpu.remapped_corrected(t) + gpu.history.remapped_uncorrected;
         put(values, nvmlRowRemapperHistogramValues_st { max: 2560 - used, high: used, partial: 0, low: 0, none: 0 })
     })
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn nvmlDeviceGetRetiredPages(_device: Handle, _cause: u32, _count: *mut u32, _pages: *mut u64) -> Code {
-    // Rows are remapped instead since Ampere.
-    NOT_SUPPORTED
 }

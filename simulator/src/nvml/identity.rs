@@ -4,6 +4,7 @@ use std::ffi::{c_char, c_ulong};
 
 use nvml_wrapper_sys::bindings::{nvmlFBCStats_st, nvmlPciInfo_st, nvmlPciInfoExt_v1_t};
 
+use super::features::MIG_DEVICES;
 use super::state::{check_version, lookup, put, put_list, put_text, text_array, with_gpu, with_simulation};
 use super::{Code, Handle, INVALID_ARGUMENT, NOT_SUPPORTED};
 use crate::world::Gpu;
@@ -16,6 +17,11 @@ const PCI_SUBSYSTEM: u32 = 0x16c1_10de;
 
 fn bus(gpu: &Gpu) -> u32 {
     BUSES.get(gpu.index as usize).copied().unwrap_or(gpu.index + 1)
+}
+
+/// Two sockets, each with half of the GPUs.
+pub(super) fn numa_node(gpu: &Gpu) -> u32 {
+    gpu.index / gpu.scenario().gpus_per_node.div_ceil(2)
 }
 
 pub(super) fn bus_id(gpu: &Gpu) -> String {
@@ -91,7 +97,7 @@ constants! {
     fn nvmlDeviceGetBoardId: u32 => |gpu| bus(gpu) << 8;
     fn nvmlDeviceGetMultiGpuBoard: u32 => |_gpu| 0;
     fn nvmlDeviceGetIrqNum: u32 => |gpu| 200 + gpu.index;
-    fn nvmlDeviceGetNumaNodeId: u32 => |gpu| u32::from(gpu.index >= gpu.scenario().gpus_per_node / 2);
+    fn nvmlDeviceGetNumaNodeId: u32 => |gpu| numa_node(gpu);
     fn nvmlDeviceGetArchitecture: u32 => |_gpu| 9;
     fn nvmlDeviceGetBrand: u32 => |_gpu| 14;
     fn nvmlDeviceGetPersistenceMode: u32 => |_gpu| 1;
@@ -101,7 +107,7 @@ constants! {
     fn nvmlDeviceGetAccountingMode: u32 => |_gpu| 0;
     fn nvmlDeviceGetAccountingBufferSize: u32 => |_gpu| 4000;
     fn nvmlDeviceGetVirtualizationMode: u32 => |_gpu| 0;
-    fn nvmlDeviceGetMaxMigDeviceCount: u32 => |_gpu| 7;
+    fn nvmlDeviceGetMaxMigDeviceCount: u32 => |_gpu| MIG_DEVICES;
     fn nvmlDeviceIsMigDeviceHandle: u32 => |_gpu| 0;
     fn nvmlDeviceGetMemoryBusWidth: u32 => |_gpu| 5120;
     fn nvmlDeviceGetNumGpuCores: u32 => |_gpu| 16_896;
@@ -179,13 +185,12 @@ pub extern "C" fn nvmlDeviceGetCpuAffinity(device: Handle, size: u32, set: *mut 
 pub extern "C" fn nvmlDeviceGetTopologyCommonAncestor(one: Handle, other: Handle, level: *mut u32) -> Code {
     with_simulation(|s| {
         let (one, other) = (lookup(s, one)?, lookup(s, other)?);
-        let half = s.scenario.gpus_per_node.div_ceil(2);
         // Same device, same NUMA node, or across the sockets.
         put(
             level,
             if one.index == other.index {
                 0
-            } else if one.index / half == other.index / half {
+            } else if numa_node(one) == numa_node(other) {
                 40
             } else {
                 50

@@ -7,7 +7,7 @@ use nvml_wrapper_sys::bindings::{
 
 use super::state::{check_version, put, unix_us, with_gpu};
 use super::{Code, Handle, INVALID_ARGUMENT, NOT_SUPPORTED};
-use crate::world::{Channel, Gpu, reason};
+use crate::world::{Channel, Gpu, MAX_CLOCK, MEMORY_CLOCK, reason};
 
 /// Lowest and factory power limit, mW.
 pub(super) const MIN_LIMIT_MW: u32 = 200_000;
@@ -15,8 +15,6 @@ pub(super) const DEFAULT_LIMIT_MW: u32 = 700_000;
 /// °C of the slowdown and the shutdown.
 const SLOWDOWN: f64 = 89.0;
 const SHUTDOWN: u32 = 92;
-/// MHz.
-const MEMORY_CLOCK: u32 = 2619;
 
 /// Watts as milliwatts.
 pub(super) fn milli(watts: f64) -> u32 {
@@ -103,7 +101,7 @@ pub extern "C" fn nvmlDeviceGetTemperatureThreshold(device: Handle, kind: u32, v
 fn clock(gpu: &Gpu, domain: u32, t: f64) -> Result<u32, Code> {
     match domain {
         0 | 1 => Ok(gpu.clock_mhz(t)),
-        2 => Ok(MEMORY_CLOCK),
+        2 => Ok(gpu.memory_clock_mhz(t)),
         3 => Ok(gpu.clock_mhz(t) * 9 / 10),
         _ => Err(INVALID_ARGUMENT),
     }
@@ -111,9 +109,9 @@ fn clock(gpu: &Gpu, domain: u32, t: f64) -> Result<u32, Code> {
 
 fn max_clock(domain: u32) -> Result<u32, Code> {
     match domain {
-        0 | 1 => Ok(Gpu::max_clock_mhz()),
+        0 | 1 => Ok(MAX_CLOCK as u32),
         2 => Ok(MEMORY_CLOCK),
-        3 => Ok(Gpu::max_clock_mhz() * 9 / 10),
+        3 => Ok(MAX_CLOCK as u32 * 9 / 10),
         _ => Err(INVALID_ARGUMENT),
     }
 }
@@ -189,7 +187,7 @@ pub extern "C" fn nvmlDeviceGetViolationStatus(device: Handle, policy: u32, time
 }
 
 /// Bytes of memory: total, reserved by the driver, used by processes.
-fn memory(gpu: &Gpu, t: f64) -> (u64, u64, u64) {
+pub(super) fn memory(gpu: &Gpu, t: f64) -> (u64, u64, u64) {
     const MIB: u64 = 1 << 20;
     (81_559 * MIB, 538 * MIB, if gpu.working(t) { 71_200 * MIB } else { 0 })
 }

@@ -1,9 +1,11 @@
 //! Processes on a GPU.
 
-use nvml_wrapper_sys::bindings::{nvmlProcessInfo_v1_st, nvmlProcessInfo_v2_st};
+use nvml_wrapper_sys::bindings::{
+    nvmlProcessDetail_v1_t, nvmlProcessDetailList_v1_t, nvmlProcessInfo_v1_st, nvmlProcessInfo_v2_st,
+};
 
-use super::state::{put_list, with_gpu};
-use super::{Code, Handle};
+use super::state::{check_version, put_list, with_gpu};
+use super::{Code, Handle, INVALID_ARGUMENT};
 use crate::world::Gpu;
 
 /// Bytes that all processes of a GPU use together.
@@ -50,4 +52,28 @@ lists! {
     fn nvmlDeviceGetMPSComputeRunningProcesses: nvmlProcessInfo_v1_st => |_gpu, _t| [];
     fn nvmlDeviceGetMPSComputeRunningProcesses_v2: nvmlProcessInfo_v2_st => |_gpu, _t| [];
     fn nvmlDeviceGetMPSComputeRunningProcesses_v3: nvmlProcessInfo_v2_st => |_gpu, _t| [];
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn nvmlDeviceGetRunningProcessDetailList(device: Handle, list: *mut nvmlProcessDetailList_v1_t) -> Code {
+    with_gpu(device, |gpu, t| {
+        check_version(list, 0x0100_0000 | size_of::<nvmlProcessDetailList_v1_t>() as u32)?;
+        // SAFETY: the check read through the pointer already.
+        let list = unsafe { &mut *list };
+        let found = match list.mode {
+            0 => v1(gpu, t),
+            // Graphics and MPS.
+            1 | 2 => Vec::new(),
+            _ => return Err(INVALID_ARGUMENT),
+        };
+        let detail = |p: nvmlProcessInfo_v1_st| nvmlProcessDetail_v1_t {
+            pid: p.pid,
+            usedGpuMemory: p.usedGpuMemory,
+            gpuInstanceId: NO_INSTANCE,
+            computeInstanceId: NO_INSTANCE,
+            usedGpuCcProtectedMemory: 0,
+        };
+        let details: Vec<nvmlProcessDetail_v1_t> = found.into_iter().map(detail).collect();
+        put_list(&raw mut list.numProcArrayEntries, list.procArray, &details)
+    })
 }

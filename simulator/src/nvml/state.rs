@@ -4,9 +4,10 @@ use std::ffi::c_char;
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::{Code, GPU_IS_LOST, Handle, INSUFFICIENT_SIZE, INVALID_ARGUMENT, SUCCESS, UNINITIALIZED, VERSION_MISMATCH};
 use crate::scenario::{FaultKind, MAX_GPUS, NODE_ENV, SCENARIO_ENV, START_ENV, SampleClock, Scenario};
@@ -45,7 +46,7 @@ impl Simulation {
         };
         let sample_offset_us = match scenario.sample_clock {
             SampleClock::Realtime => 0,
-            SampleClock::Boottime => uptime_us() - unix_us(),
+            SampleClock::Boottime => boot_offset_us(),
         };
         let gpus = World::new(scenario.clone()).node(node);
         Ok(Self { gpus, scenario, start, sample_offset_us })
@@ -56,9 +57,14 @@ impl Simulation {
         unix_seconds() - self.start
     }
 
+    /// Unix microseconds of scenario time `t` (s).
+    pub(super) fn unix_us_at(&self, t: f64) -> u64 {
+        ((self.start + t) * 1e6).round().max(0.0) as u64
+    }
+
     /// Stamp of a buffered sample that was taken at scenario time `t` (s), µs.
     pub(super) fn sample_stamp(&self, t: f64) -> u64 {
-        (((self.start + t) * 1e6).round() as i64 + self.sample_offset_us).max(0) as u64
+        (self.unix_us_at(t) as i64 + self.sample_offset_us).max(0) as u64
     }
 }
 
@@ -71,27 +77,29 @@ pub(super) fn unix_us() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64)
 }
 
-/// Microseconds since the machine booted.
-fn uptime_us() -> i64 {
-    #[repr(C)]
-    struct Timespec {
-        seconds: i64,
-        nanoseconds: i64,
-    }
-    const CLOCK_BOOTTIME: i32 = 7;
-    unsafe extern "C" {
-        fn clock_gettime(clock: i32, time: *mut Timespec) -> i32;
-    }
-    let mut time = Timespec { seconds: 0, nanoseconds: 0 };
-    // SAFETY: the struct has the layout of the 64-bit timespec and outlives the call.
-    unsafe { clock_gettime(CLOCK_BOOTTIME, &raw mut time) };
-    time.seconds * 1_000_000 + time.nanoseconds / 1000
+/// What to add to Unix microseconds to have those since the machine booted: of a few tries the one that was least interrupted.
+fn boot_offset_us() -> i64 {
+    let attempt = |_| {
+        let (before, unix, after) = (clock_us(ClockId::Boottime), unix_us(), clock_us(ClockId::Boottime));
+        (after - before, before - unix)
+    };
+    (0..8).map(attempt).min().map_or(0, |(_, offset)| offset)
+}
+
+/// Microseconds by a clock of the kernel.
+fn clock_us(clock: ClockId) -> i64 {
+    let time = clock_gettime(clock);
+    time.tv_sec * 1_000_000 + time.tv_nsec / 1000
+}
+
+/// The simulation, initialised or not.
+pub(super) fn simulation() -> Result<&'static Simulation, &'static String> {
+    SIMULATION.get_or_init(|| Simulation::from_environment().map_err(|error| format!("{error:#}"))).as_ref()
 }
 
 /// Starts the simulation, or counts one more user.
 pub(super) fn start() -> Code {
-    let simulation = SIMULATION.get_or_init(|| Simulation::from_environment().map_err(|error| format!("{error:#}")));
-    match simulation {
+    match simulation() {
         Ok(_) => {
             USERS.fetch_add(1, Ordering::SeqCst);
             SUCCESS
@@ -122,6 +130,14 @@ pub(super) fn with_simulation(f: impl FnOnce(&'static Simulation) -> Result<(), 
 
 /// Calls `f` with a GPU and the scenario time (s), after the GPU's faults took their toll on the call.
 pub(super) fn with_gpu(device: Handle, f: impl FnOnce(&'static Gpu, f64) -> Result<(), Code>) -> Code {
+    with_simulated_gpu(device, |_, gpu, t| f(gpu, t))
+}
+
+/// The same with the simulation.
+pub(super) fn with_simulated_gpu(
+    device: Handle,
+    f: impl FnOnce(&'static Simulation, &'static Gpu, f64) -> Result<(), Code>,
+) -> Code {
     with_simulation(|simulation| {
         let gpu = lookup(simulation, device)?;
         let t = simulation.now();
@@ -135,9 +151,9 @@ pub(super) fn with_gpu(device: Handle, f: impl FnOnce(&'static Gpu, f64) -> Resu
         }
         if let Some(fault) = gpu.fault(FaultKind::SlowCall, t) {
             std::thread::sleep(Duration::from_secs_f64((fault.value / 1e3).max(0.0)));
-            return f(gpu, simulation.now());
+            return f(simulation, gpu, simulation.now());
         }
-        f(gpu, t)
+        f(simulation, gpu, t)
     })
 }
 
@@ -159,8 +175,8 @@ pub(super) fn handle(index: u32) -> Handle {
 fn charge(simulation: &Simulation) {
     let cost = simulation.scenario.cost;
     if cost.cpu_us > 0 {
-        let begin = Instant::now();
-        while begin.elapsed() < Duration::from_micros(cost.cpu_us) {
+        let end = clock_us(ClockId::ThreadCPUTime) + cost.cpu_us as i64;
+        while clock_us(ClockId::ThreadCPUTime) <= end {
             std::hint::spin_loop();
         }
     }

@@ -1,5 +1,21 @@
-//! Every name that is not modelled.
+//! Every name that is not modelled: "not supported", once the library is initialised, the handle is good and the GPU is there.
+//!
+//! Of what third-party clients call, a real H100 SXM5 under Linux (drivers 550 and 570, by `nvidia-smi -q` and the header's
+//! notes) refuses these too:
+//!
+//! | function | why |
+//! |---|---|
+//! | `DeviceGetFanSpeed`, `_v2` | air and liquid are the chassis' business: the module has no fan |
+//! | `DeviceGetRetiredPages`, `_v2`, `…PendingStatus` | rows are remapped instead since Ampere |
+//! | `DeviceGetAutoBoostedClocksEnabled` | Kepler's and Maxwell's |
+//! | `DeviceGetDriverModel`, `_v2` | Windows |
+//! | `DeviceGetGpuOperationMode` | Kepler's GK110 |
+//! | `DeviceGetBridgeChipInfo` | boards with two GPUs |
+//! | `DeviceGetAccountingPids` | accounting is off |
+//! | `DeviceGetAttributes_v2` | only for MIG devices |
+//! | `DeviceGetHostVgpuMode`, `…VgpuHeterogeneousMode`, `…GridLicensableFeatures_v4` | no vGPU host |
 
-use super::NOT_SUPPORTED;
+use super::state::{with_gpu, with_simulation};
+use super::{Code, Handle, NOT_SUPPORTED};
 
 include!(concat!(env!("OUT_DIR"), "/stubs.rs"));

@@ -2,8 +2,10 @@
 
 use std::ffi::{CStr, c_char, c_void};
 
-use super::state::{handle, put, put_text, start, stop, with_simulation};
-use super::{Code, Handle, INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED, identity};
+use super::state::{Simulation, handle, put, put_text, simulation, start, stop, with_simulation};
+use super::{Code, GPU_IS_LOST, Handle, INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED, SUCCESS, UNKNOWN, identity};
+use crate::scenario::FaultKind;
+use crate::world::Gpu;
 
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlInit() -> Code {
@@ -75,7 +77,9 @@ pub extern "C" fn nvmlSystemGetDriverVersion(version: *mut c_char, length: u32) 
 
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlSystemGetNVMLVersion(version: *mut c_char, length: u32) -> Code {
-    with_simulation(|s| put_text(version, length, &format!("13.{}", s.scenario.driver_version)))
+    // The one getter that NVIDIA's libraries answer before they are initialised.
+    let Ok(simulation) = simulation() else { return UNKNOWN };
+    put_text(version, length, &format!("13.{}", simulation.scenario.driver_version)).err().unwrap_or(SUCCESS)
 }
 
 #[unsafe(no_mangle)]
@@ -120,7 +124,7 @@ pub extern "C" fn nvmlDeviceGetCount_v2(count: *mut u32) -> Code {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlDeviceGetHandleByIndex(index: u32, device: *mut Handle) -> Code {
-    with_simulation(|s| if (index as usize) < s.gpus.len() { put(device, handle(index)) } else { Err(INVALID_ARGUMENT) })
+    with_simulation(|s| attach(s, s.gpus.get(index as usize).ok_or(INVALID_ARGUMENT)?, device))
 }
 
 #[unsafe(no_mangle)]
@@ -149,17 +153,25 @@ pub extern "C" fn nvmlDeviceGetHandleByPciBusId_v2(id: *const c_char, device: *m
 }
 
 /// Finds the device of which `name` gives the wanted text; a bus id may lack the leading zeros of its domain.
-fn find(wanted: *const c_char, device: *mut Handle, name: impl Fn(&crate::world::Gpu) -> String) -> Code {
-    if wanted.is_null() {
-        return INVALID_ARGUMENT;
-    }
-    // SAFETY: by NVML's contract this is a C string.
-    let wanted = unsafe { CStr::from_ptr(wanted) }.to_string_lossy();
+fn find(wanted: *const c_char, device: *mut Handle, name: impl Fn(&Gpu) -> String) -> Code {
     with_simulation(|s| {
-        let fits = |gpu: &&crate::world::Gpu| {
+        if wanted.is_null() {
+            return Err(INVALID_ARGUMENT);
+        }
+        // SAFETY: by NVML's contract this is a C string.
+        let wanted = unsafe { CStr::from_ptr(wanted) }.to_string_lossy();
+        let fits = |gpu: &&Gpu| {
             let own = name(gpu);
             own.eq_ignore_ascii_case(&wanted) || own.strip_prefix("0000").is_some_and(|short| short.eq_ignore_ascii_case(&wanted))
         };
-        put(device, handle(s.gpus.iter().find(fits).ok_or(NOT_FOUND)?.index))
+        attach(s, s.gpus.iter().find(fits).ok_or(NOT_FOUND)?, device)
     })
+}
+
+/// Gives a GPU's handle; `nvidia-smi` says that it is "unable to determine the device handle" of one that is lost.
+fn attach(simulation: &Simulation, gpu: &Gpu, device: *mut Handle) -> Result<(), Code> {
+    if gpu.fault(FaultKind::LostGpu, simulation.now()).is_some() {
+        return Err(GPU_IS_LOST);
+    }
+    put(device, handle(gpu.index))
 }

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::track::MAX_CLOCK;
-use super::{Channel, Levels, Track, random};
+use super::heat::Heat;
+use super::{Channel, Levels, MEMORY_CLOCK, Track, random};
 use crate::scenario::{Fault, FaultKind, Scenario};
 
 /// Bits of the clocks' event reasons, as in `nvml.h`.
@@ -16,10 +16,8 @@ pub mod reason {
     pub const HW_POWER_BRAKE: u64 = 0x80;
 }
 
-/// Time constant of the temperatures, s.
-const THERMAL_TAU: f64 = 12.0;
-/// Temperature that a thermal fault drives the GPU to, °C.
-const HOT: f64 = 87.0;
+/// Step of the clocks that the driver tells, MHz.
+const CLOCK_STEP: f64 = 15.0;
 
 /// What happened to a GPU before the scenario began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,15 +48,17 @@ pub struct Gpu {
     faults: Vec<Fault>,
     /// Relative factor of the power sensor.
     sensor_gain: f64,
-    /// From when (s), towards which temperature, beginning at which (°C).
-    heat: Vec<(f64, f64, f64)>,
+    heat: Heat,
+    /// From when to when (s) a job's processes are there.
+    working: Vec<(f64, f64)>,
 }
 
 impl Gpu {
-    pub(super) fn new(scenario: Arc<Scenario>, node: u32, index: u32, track: Track) -> Self {
+    pub(super) fn new(scenario: Arc<Scenario>, node: u32, index: u32, track: Track, working: Vec<(f64, f64)>) -> Self {
         let key = |what: u64| [what, u64::from(node), u64::from(index)];
         let roll = |what: u64| random::unit(scenario.seed, &key(what));
         let number = scenario.gpus_per_node * node + index;
+        let own = scenario.gpus.iter().find(|spec| spec.node == node && spec.gpu == index).map(|spec| spec.power_limit_watts);
         let history = History {
             ecc_corrected: if roll(10) < 0.2 { (roll(11) * 40.0) as u64 + 1 } else { 0 },
             ecc_uncorrected: u64::from(roll(12) < 0.03),
@@ -66,14 +66,14 @@ impl Gpu {
             remapped_uncorrected: u32::from(roll(12) < 0.03),
             pcie_replays: if roll(14) < 0.15 { (roll(15) * 12.0) as u32 + 1 } else { 0 },
             nvlink_errors: if roll(16) < 0.1 { (roll(17) * 30.0) as u64 + 1 } else { 0 },
-            limit_watts: if number == scenario.gpus_per_node / 2 { 680 } else { 700 },
+            // One operator's forgotten limit, which binds nobody.
+            limit_watts: own.unwrap_or(if number == scenario.gpus_per_node / 2 { 680 } else { 700 }),
             capped: roll(18) < 0.1,
         };
         let sensor_gain = 1.0 + scenario.sensor.gain * random::signed(scenario.seed, &key(19));
-        let faults = scenario.faults.iter().filter(|f| f.node == node && f.gpu == index).cloned().collect();
-        let mut gpu = Self { node, index, history, scenario, track, faults, sensor_gain, heat: Vec::new() };
-        gpu.heat = gpu.heat_course();
-        gpu
+        let faults: Vec<Fault> = scenario.faults.iter().filter(|f| f.hits(node, index)).cloned().collect();
+        let heat = Heat::new(&scenario, node, index, &track, &faults);
+        Self { node, index, history, scenario, track, faults, sensor_gain, heat, working }
     }
 
     /// The course of the GPU's true quantities.
@@ -102,7 +102,7 @@ impl Gpu {
 
     /// Whether a job uses the GPU.
     pub fn working(&self, t: f64) -> bool {
-        self.scenario.jobs.iter().any(|job| job.holds(self.node) && (job.start..job.end_or_forever()).contains(&t))
+        self.working.iter().any(|(from, to)| *from <= t && t < *to)
     }
 
     /// Levels at a moment.
@@ -155,14 +155,35 @@ impl Gpu {
         }
     }
 
-    /// MHz of the streaming multiprocessors.
+    /// MHz of the streaming multiprocessors, in the driver's steps: between two of them it tells now one, now the other.
     pub fn clock_mhz(&self, t: f64) -> u32 {
-        (self.at(t)[Channel::Clock as usize] / 15.0).round() as u32 * 15
+        let moment = (t * 100.0).floor() as i64 as u64;
+        let between = random::unit(self.scenario.seed, &[22, u64::from(self.node), u64::from(self.index), moment]);
+        let steps = self.at(t)[Channel::Clock as usize] / CLOCK_STEP;
+        ((steps + between).floor() * CLOCK_STEP) as u32
     }
 
-    /// MHz at full clock.
-    pub fn max_clock_mhz() -> u32 {
-        MAX_CLOCK as u32
+    /// MHz of the memory.
+    pub fn memory_clock_mhz(&self, t: f64) -> u32 {
+        self.fault(FaultKind::Hbm, t).map_or(MEMORY_CLOCK, |fault| {
+            fault.memory_mhz.unwrap_or((f64::from(MEMORY_CLOCK) * (1.0 - fault.depth)).round() as u32)
+        })
+    }
+
+    /// Rows remapped after correctable errors: those of the past, and one for each fault of the memory.
+    pub fn remapped_corrected(&self, t: f64) -> u32 {
+        let faults = self.faults.iter().filter(|f| f.kind == FaultKind::Hbm && f.start <= t).count();
+        self.history.remapped_corrected + faults as u32
+    }
+
+    /// Whether a remapped row waits for the GPU's reset; a fault of the memory ends with that.
+    pub fn remap_pending(&self, t: f64) -> bool {
+        self.fault(FaultKind::Hbm, t).is_some()
+    }
+
+    /// Corrected ECC errors that faults have caused so far.
+    pub fn corrected_errors(&self, t: f64) -> u64 {
+        self.errors(FaultKind::Ecc, t) + self.errors(FaultKind::Hbm, t)
     }
 
     /// Reasons for the present clocks, bits of [`reason`].
@@ -196,36 +217,12 @@ impl Gpu {
 
     /// °C of the GPU.
     pub fn temperature(&self, t: f64) -> f64 {
-        let after = self.heat.partition_point(|(from, _, _)| *from <= t);
-        let (from, target, begin) = self.heat[after.saturating_sub(1)];
-        target + (begin - target) * (-(t - from).max(0.0) / THERMAL_TAU).exp()
+        self.heat.celsius(t)
     }
 
     /// °C of the memory.
     pub fn memory_temperature(&self, t: f64) -> f64 {
         self.temperature(t) + 6.0
-    }
-
-    /// The stretches in which the temperature approaches one value.
-    fn heat_course(&self) -> Vec<(f64, f64, f64)> {
-        let thermal = |t: f64| self.fault(FaultKind::Thermal, t).is_some();
-        let means: Vec<(f64, Levels)> = self.track.epochs().collect();
-        let mut edges: Vec<f64> = means.iter().map(|(from, _)| *from).collect();
-        let hot = self.faults.iter().filter(|f| f.kind == FaultKind::Thermal);
-        edges.extend(hot.flat_map(|f| [f.start, f.end_or_forever()]).filter(|edge| edge.is_finite()));
-        edges.sort_by(f64::total_cmp);
-
-        let mut course: Vec<(f64, f64, f64)> = Vec::with_capacity(edges.len());
-        for from in edges {
-            let after = means.partition_point(|(begin, _)| *begin <= from);
-            let watts = means[after.saturating_sub(1)].1[Channel::Watts as usize];
-            let target = if thermal(from) { HOT } else { 30.0 + 0.045 * watts };
-            let begin = course.last().map_or(target, |(last, towards, start)| {
-                towards + (start - towards) * (-(from - last).max(0.0) / THERMAL_TAU).exp()
-            });
-            course.push((from, target, begin));
-        }
-        course
     }
 }
 

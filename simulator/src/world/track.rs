@@ -1,88 +1,11 @@
 //! What one GPU does over all time: periodic profiles one after the other, with exact means over any interval.
 
-use super::{IDLE_WATTS, SPIN_WATTS, Segment, World, job};
-use crate::scenario::{Job, PhaseKind};
-
-/// A quantity that a GPU has at every moment; index into [`Levels`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Channel {
-    /// True board power, W.
-    Watts,
-    /// Share of streaming-multiprocessor cycles, 0 to 1; likewise tensor cores and memory.
-    Sm,
-    Tensor,
-    Dram,
-    /// GiB/s in each direction.
-    Nvlink,
-    /// GiB/s in each direction.
-    Pcie,
-    /// 1 while a kernel runs, else 0.
-    Busy,
-    /// MHz of the streaming multiprocessors.
-    Clock,
-    /// 1 while computing, else 0.
-    Full,
-}
-
-/// Number of channels.
-const CHANNELS: usize = 9;
-
-/// One value for each [`Channel`].
-pub type Levels = [f64; CHANNELS];
+use super::profile::{CHANNELS, Levels, Profile, add_scaled};
+use super::{Activity, Segment, World, job};
+use crate::scenario::{FaultKind, Job};
 
 /// Seconds of scenario time from which integrals count: a day before the start, when the driver was loaded.
 pub(super) const ORIGIN: f64 = -86_400.0;
-
-/// MHz of the streaming multiprocessors at full clock.
-pub(super) const MAX_CLOCK: f64 = 1980.0;
-
-/// A repeating sequence of constant pieces.
-#[derive(Debug, Clone, PartialEq)]
-struct Profile {
-    pieces: Vec<Piece>,
-    /// Seconds after which it repeats.
-    length: f64,
-    /// Integral over one repetition.
-    total: Levels,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-struct Piece {
-    /// Seconds since the repetition began.
-    from: f64,
-    levels: Levels,
-    /// Integral from the repetition's begin to `from`.
-    before: Levels,
-}
-
-impl Profile {
-    fn new(parts: impl IntoIterator<Item = (f64, Levels)>) -> Self {
-        let mut profile = Self { pieces: Vec::new(), length: 0.0, total: [0.0; CHANNELS] };
-        for (seconds, levels) in parts.into_iter().filter(|(seconds, _)| *seconds > 0.0) {
-            profile.pieces.push(Piece { from: profile.length, levels, before: profile.total });
-            profile.length += seconds;
-            profile.total = add_scaled(profile.total, levels, seconds);
-        }
-        profile
-    }
-
-    fn piece(&self, within: f64) -> &Piece {
-        let after = self.pieces.partition_point(|p| p.from <= within);
-        &self.pieces[after.saturating_sub(1)]
-    }
-
-    /// Integral over `tau` seconds from the begin of a repetition.
-    fn integral(&self, tau: f64) -> Levels {
-        let whole = (tau / self.length).floor();
-        let within = tau - whole * self.length;
-        let piece = self.piece(within);
-        add_scaled(add_scaled(piece.before, piece.levels, within - piece.from), self.total, whole)
-    }
-
-    fn at(&self, tau: f64) -> Levels {
-        self.piece(tau.rem_euclid(self.length)).levels
-    }
-}
 
 /// A profile running from one moment to another.
 #[derive(Debug, Clone)]
@@ -112,21 +35,9 @@ pub struct Track {
 
 impl Track {
     pub(super) fn new(world: &World, node: u32, gpu: u32) -> Self {
-        let gain = world.gain(node, gpu);
-        let jitter = world.jitter(node);
         let mut track = Self { epochs: Vec::new() };
-        track.push(ORIGIN, 0.0, idle(gain));
-        let mut jobs: Vec<(&Job, &[Segment])> =
-            world.scenario.jobs.iter().enumerate().filter(|(_, j)| j.holds(node)).map(|(i, j)| (j, world.segments(i))).collect();
-        jobs.sort_by(|a, b| a.0.start.total_cmp(&b.0.start));
-        for (job, segments) in jobs {
-            for segment in segments {
-                let own = job::gpu_stretch(&world.scenario.faults, node, gpu, segment.from);
-                track.push(segment.from + jitter, segment.offset, training(job, own, segment.stretch, gain));
-            }
-            if let Some(end) = job.end {
-                track.push(end + jitter, 0.0, idle(gain));
-            }
+        for (from, offset, profile) in course(world, node, gpu) {
+            track.push(from, offset, profile);
         }
         track
     }
@@ -174,64 +85,62 @@ impl Track {
 
     /// Begin (s) of each stretch with one repeating pattern, and the mean levels of that pattern.
     pub(super) fn epochs(&self) -> impl Iterator<Item = (f64, Levels)> {
-        self.epochs.iter().map(|e| (e.from, e.profile.total.map(|sum| sum / e.profile.length)))
+        self.epochs.iter().map(|e| (e.from, e.profile.mean()))
     }
 
-    /// Complex amplitude of the power's fundamental (W) at time `t` (s): cosine and sine part of `p(t) ~ a cos wt + b sin wt`,
-    /// with `w` one turn per repetition and time counted from scenario time 0.
-    pub fn fundamental(&self, t: f64) -> (f64, f64) {
+    /// Complex amplitude (W) of the power's fundamental at time `t` (s), for steps of `step` seconds without rare phases: cosine
+    /// and sine part of `p(t) ~ a cos wt + b sin wt`, time counted from scenario time 0.
+    pub fn fundamental(&self, t: f64, step: f64) -> (f64, f64) {
         let epoch = self.epoch(t);
-        let profile = &epoch.profile;
-        let omega = std::f64::consts::TAU / profile.length;
-        let zero = epoch.from - epoch.offset;
-        let (mut cosine, mut sine) = (0.0, 0.0);
-        for (i, piece) in profile.pieces.iter().enumerate() {
-            let end = profile.pieces.get(i + 1).map_or(profile.length, |next| next.from);
-            let watts = piece.levels[Channel::Watts as usize];
-            let (a, b) = (omega * (zero + piece.from), omega * (zero + end));
-            cosine += watts * (b.sin() - a.sin());
-            sine += watts * (a.cos() - b.cos());
-        }
-        (cosine / std::f64::consts::PI, sine / std::f64::consts::PI)
+        epoch.profile.fundamental(step, epoch.from - epoch.offset)
     }
 }
 
-fn idle(gain: f64) -> Profile {
-    let mut levels = [0.0; CHANNELS];
-    levels[Channel::Watts as usize] = IDLE_WATTS * gain;
-    levels[Channel::Clock as usize] = 345.0;
-    Profile::new([(1.0, levels)])
+/// From when (s), advanced by how much (s), which profile.
+type Stretch = (f64, f64, Profile);
+
+fn course(world: &World, node: u32, gpu: u32) -> Vec<Stretch> {
+    let jitter = world.jitter(node);
+    let nature = world.nature(node, gpu);
+    let mut course = vec![(ORIGIN, 0.0, nature.idle())];
+    let mut jobs: Vec<(&Job, &[Segment])> =
+        world.scenario.jobs.iter().enumerate().filter(|(_, j)| j.holds(node)).map(|(i, j)| (j, world.segments(i))).collect();
+    jobs.sort_by(|a, b| a.0.start.total_cmp(&b.0.start));
+    for (job, segments) in jobs {
+        let nature = super::work::Nature { first: node == job.first_node && gpu == 0, ..nature };
+        for segment in segments {
+            let (offset, profile) = match segment.activity {
+                Activity::Loaded => (0.0, nature.loaded()),
+                Activity::Stalled => (0.0, nature.stalled()),
+                Activity::Training(pace) => {
+                    let own = job::hindrance(&world.scenario.faults, node, gpu, segment.from);
+                    (pace.offset, nature.training(job, own, pace.stretch))
+                }
+            };
+            course.push((segment.from + jitter, offset, profile));
+        }
+        course.extend(segments.last().filter(|last| last.to.is_finite()).map(|last| (last.to + jitter, 0.0, nature.idle())));
+    }
+    let lost = world.scenario.faults.iter().filter(|f| f.kind == FaultKind::LostGpu && f.hits(node, gpu));
+    lost.fold(course, |course, fault| without(course, fault.start, fault.end_or_forever(), nature.idle()))
 }
 
-/// One iteration on a GPU whose compute is stretched by `own`, in a job whose compute is stretched by `all`.
-fn training(job: &Job, own: f64, all: f64, gain: f64) -> Profile {
-    // Indexed by channel.
-    let spin = [SPIN_WATTS * gain, 0.18, 0.0, 0.01, 0.0, 0.0, 0.99, MAX_CLOCK, 0.0];
-    let speed = 1.0 / own;
-    Profile::new(job.phases.iter().flat_map(|phase| {
-        let compute = phase.kind == PhaseKind::Compute;
-        // A slow GPU does the same work in more time.
-        let rate = if compute { speed } else { 1.0 };
-        let busy = if phase.kind == PhaseKind::Idle { 0.0 } else { 1.0 };
-        // A lower clock comes with a lower voltage: the dynamic share falls faster than the speed.
-        let watts =
-            if compute && own > 1.0 { IDLE_WATTS + (phase.watts - IDLE_WATTS).max(0.0) * speed.powf(1.5) } else { phase.watts };
-        let levels = [
-            watts * gain,
-            phase.sm_active,
-            phase.tensor_active * rate,
-            phase.dram_active * rate,
-            phase.nvlink_gib_s * rate,
-            phase.pcie_gib_s * rate,
-            busy,
-            MAX_CLOCK * speed,
-            if compute { 1.0 } else { 0.0 },
-        ];
-        let (length, wait) = if compute { (phase.seconds * own, phase.seconds * (all - own)) } else { (phase.seconds, 0.0) };
-        [(length, levels), (wait, spin)]
-    }))
-}
-
-fn add_scaled(a: Levels, b: Levels, factor: f64) -> Levels {
-    std::array::from_fn(|i| a[i] + b[i] * factor)
+/// The course with another profile between two times.
+fn without(course: Vec<Stretch>, from: f64, to: f64, instead: Profile) -> Vec<Stretch> {
+    let mut after: Option<Stretch> = None;
+    let (mut kept, mut rest) = (Vec::new(), Vec::new());
+    for stretch in course {
+        if stretch.0 > to {
+            rest.push(stretch);
+            continue;
+        }
+        after = Some((to, stretch.1 + (to - stretch.0), stretch.2.clone()));
+        if stretch.0 < from {
+            kept.push(stretch);
+        }
+    }
+    kept.push((from, 0.0, instead));
+    kept.extend(after.filter(|_| to.is_finite()));
+    kept.extend(rest);
+    kept
 }

@@ -1,6 +1,9 @@
 //! The library as its clients see it: nvml-wrapper, and tools that others wrote.
 
+mod faults;
+mod rings;
 mod third_party;
+mod world;
 mod wrapper;
 
 use std::path::{Path, PathBuf};
