@@ -1,0 +1,97 @@
+//! Which call is being made, for how long, and what calls cost.
+
+use super::protocol::{self, Cost, Frame};
+use nvml_wrapper::error::NvmlError;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Shared between the thread that calls the driver and the one that watches it.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    state: Mutex<State>,
+    /// Notes what each call costs. Then every call has the deadline for itself, not a GPU's reading as a whole.
+    measures: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    current: Option<Current>,
+    driver: Duration,
+    /// Microseconds of each call, by its name.
+    costs: BTreeMap<&'static str, Vec<f64>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Current {
+    /// None: a call for no GPU in particular.
+    gpu: Option<u32>,
+    call: &'static str,
+    since: Instant,
+}
+
+impl Watch {
+    pub(super) fn measuring() -> Self {
+        Self { measures: true, ..Self::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What follows, until [`Self::leave`], is for this GPU.
+    pub(super) fn enter(&self, gpu: Option<u32>) {
+        self.lock().current = Some(Current { gpu, call: "", since: Instant::now() });
+    }
+
+    pub(super) fn leave(&self) {
+        self.lock().current = None;
+    }
+
+    /// Makes a call, by the name it has in nvml.h.
+    pub(super) fn call<T>(&self, name: &'static str, call: impl FnOnce() -> Result<T, NvmlError>) -> Result<T, NvmlError> {
+        let begun = Instant::now();
+        if let Some(current) = &mut self.lock().current {
+            current.call = name;
+            if self.measures {
+                current.since = begun;
+            }
+        }
+        let result = call();
+        let took = begun.elapsed();
+        let mut state = self.lock();
+        state.driver += took;
+        if self.measures {
+            state.costs.entry(name).or_default().push(took.as_secs_f64() * 1e6);
+        }
+        result
+    }
+
+    /// Wall time inside the driver since this was last asked, microseconds.
+    pub(super) fn take_driver_us(&self) -> u64 {
+        u64::try_from(std::mem::take(&mut self.lock().driver).as_micros()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn take_costs(&self) -> Vec<Cost> {
+        let costs = std::mem::take(&mut self.lock().costs);
+        costs.into_iter().map(|(call, microseconds)| Cost { call: call.into(), microseconds }).collect()
+    }
+
+    /// Ends the process when a call hangs, after it was said which.
+    pub(super) fn spawn(self: Arc<Self>, deadline: Duration) -> std::io::Result<()> {
+        let body = move || {
+            loop {
+                std::thread::sleep(deadline / 8);
+                let current = self.lock().current;
+                if let Some(Current { gpu, call, since }) = current
+                    && since.elapsed() > deadline
+                {
+                    let hung = protocol::Hung { gpu, call: call.into() };
+                    let _ = protocol::write(&Frame { hung: Some(hung), ..Frame::default() });
+                    std::process::exit(1);
+                }
+            }
+        };
+        std::thread::Builder::new().name("watch".into()).spawn(body).map(drop)
+    }
+}
