@@ -39,7 +39,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let spool = Arc::new(spool::Spool::new(config.spool.max_bytes));
     let uplink =
         uplink::Uplink::new(&config.uplink, &config.node, spool.clone(), metrics.clone()).context("setting up the uplink")?;
-    tracing::info!(node = config.node, collector = config.uplink.endpoint, metrics = %config.http.listen, "agent starts");
+    let metrics_at = http.local_addr().context("listening")?;
+    tracing::info!(node = config.node, collector = config.uplink.endpoint, metrics = %metrics_at, "agent starts");
     let (notes_out, notes) = mpsc::channel(NOTES);
     let supervisor = supervisor::Supervisor::new(config.reader.clone(), metrics.clone());
     let reader = async {

@@ -81,7 +81,7 @@ impl Watch {
     pub(super) fn spawn(self: Arc<Self>, deadline: Duration) -> std::io::Result<()> {
         let body = move || {
             loop {
-                std::thread::sleep(deadline / 8);
+                std::thread::sleep(deadline / 20);
                 let current = self.lock().current;
                 if let Some(Current { gpu, call, since }) = current
                     && since.elapsed() > deadline
