@@ -34,13 +34,16 @@ enum Command {
     },
     /// Look at this machine once: every metric with its value and unit, or why there is none, and what each call costs.
     ///
-    /// Reads all GPUs ten times through NVML, as `run` does every second, which takes about two seconds. Needs neither a
-    /// configuration nor a collector, and changes nothing.
+    /// Reads all GPUs ten times through NVML, which takes about two seconds. Needs neither a configuration
+    /// nor a collector, and changes nothing.
     ///
-    /// The first table has a column for each GPU that answers, so that one that differs from its neighbours stands out; below
-    /// it stands what NVML said of each metric that is missing. The last table has the time that the calls into the driver
-    /// took, the most expensive first: all of them are made for each GPU once a second, but for the one for power, which is
-    /// made ten times. A GPU for which a call takes longer than 2 s is named, with the call, and left alone.
+    /// The first table has a column for each GPU that answers, so that one that differs from its neighbours
+    /// stands out. Below it stands what NVML said of each metric that is missing.
+    ///
+    /// The last table has the time that calls into the driver took, the most expensive first. While the agent
+    /// runs, it asks for names and handles once, for power and events ten times a second, and for everything
+    /// else once a second. A GPU for which a call takes longer than 2 s is named, with the call, and left alone.
+    #[command(verbatim_doc_comment)]
     #[command(after_help = "Exit codes: 0 done, 69 no driver answers.\n\nExamples:\n  \
         gridstep-agent probe\n  \
         gridstep-agent probe --nvml-library /opt/driver/libnvidia-ml.so.1\n  \

@@ -20,6 +20,8 @@ use tokio::sync::mpsc;
 const HUNG_RETRY: Duration = Duration::from_secs(30);
 /// Between two starts of the reader: first and last.
 const RESTART: (Duration, Duration) = (Duration::from_millis(400), Duration::from_secs(10));
+/// A reader that has lasted this long was started well: the next pause is the first again.
+const STEADY: Duration = Duration::from_secs(10);
 /// Opening many boards takes a driver this long at most.
 const OPENING: Duration = Duration::from_secs(60);
 /// Abandoned readers that may be stuck in the driver at a time; no further one is started.
@@ -93,6 +95,7 @@ impl Supervisor {
 
     async fn keep_reading(&mut self, notes: &mpsc::Sender<Note>) -> Result<Infallible, Closed> {
         loop {
+            let started = Instant::now();
             let end = match self.start() {
                 Ok((child, frames)) => {
                     let end = self.follow(frames, notes).await;
@@ -105,6 +108,9 @@ impl Supervisor {
                     End::Failed
                 }
             };
+            if started.elapsed() >= STEADY {
+                self.backoff.reset();
+            }
             if let End::Failed = end {
                 tokio::time::sleep(self.backoff.next(rand::random())).await;
             }
@@ -119,16 +125,19 @@ impl Supervisor {
         self.abandoned.push(child);
     }
 
-    /// Waits until few enough abandoned readers are left that have not died.
+    /// How many abandoned readers have not died; those that have are reaped.
+    fn stuck(&mut self) -> usize {
+        self.abandoned.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        self.abandoned.len()
+    }
+
+    /// Waits until few enough are stuck.
     async fn wait_for_room(&mut self, notes: &mpsc::Sender<Note>) -> Result<(), Closed> {
-        loop {
-            self.abandoned.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
-            if self.abandoned.len() < MAX_STUCK {
-                return Ok(());
-            }
+        while self.stuck() >= MAX_STUCK {
             self.say_gone("readers are stuck in the driver and cannot be killed", notes).await?;
             tokio::time::sleep(STUCK_RETRY).await;
         }
+        Ok(())
     }
 
     fn start(&self) -> std::io::Result<(Child, Frames)> {
@@ -190,6 +199,7 @@ impl Supervisor {
         let deadline = self.config.deadline + Duration::from_millis(1000);
         let mut waiting = String::new();
         let why = loop {
+            self.stuck();
             if self.answers_again() {
                 return Ok(End::Replace);
             }
@@ -247,7 +257,6 @@ impl Supervisor {
             notes.send(Note::Lost(gpu)).await?;
         }
         if !frame.power.is_empty() || !frame.sweeps.is_empty() {
-            self.backoff.reset();
             if std::mem::replace(&mut self.gone, false) {
                 notes.send(Note::ReaderBack).await?;
             }

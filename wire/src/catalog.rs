@@ -53,7 +53,7 @@ pub const GPU: &[Metric] = &[
     metric("nvlink_errors_total", "1", Counter, 0, "replays (also those after CRC errors) and recoveries of all NVLinks"),
     metric("ecc_corrected_total", "1", Counter, 0, "corrected memory errors in the board's life"),
     metric("ecc_uncorrected_total", "1", Counter, 0, "uncorrected memory errors in the board's life"),
-    metric("remapped_rows_total", "1", Counter, 0, "HBM rows remapped after corrected errors"),
+    metric("remapped_rows_total", "1", Counter, 0, "HBM rows remapped after corrected or uncorrected errors"),
     metric("remap_pending", "1", State, 0, "1: a row remapping waits for a reset of the GPU"),
     metric("nvlink_links_up", "1", State, 0, "NVLinks that are up"),
     metric("up", "1", State, 0, "1: the GPU answers; 0: its driver has lost it or a call hangs"),

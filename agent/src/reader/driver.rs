@@ -67,8 +67,12 @@ impl<'nvml> Driver<'nvml> {
         let slot = |gpu| Slot { device: None, skipped: skip.contains(&gpu), heard: false, before: Before::default() };
         let sweeper = Sweeper::new(nvml, &driver_version, explain);
         let mut driver = Self { nvml, slots: (0..count).map(slot).collect(), sweeper, xids, watch, driver_version };
-        for gpu in 0..count {
-            driver.open(gpu);
+        for gpu in (0..count).filter(|gpu| !skip.contains(gpu)) {
+            driver.watch.enter_opening(gpu);
+            driver.get_handle(gpu);
+            driver.watch.enter(Some(gpu));
+            driver.listen(gpu);
+            driver.watch.leave();
         }
         driver
     }
@@ -77,21 +81,21 @@ impl<'nvml> Driver<'nvml> {
         self.slots.len() as u32
     }
 
-    /// Gets a GPU's handle and listens for its XIDs, where that has not been done.
-    fn open(&mut self, gpu: u32) {
+    /// Where the driver has given none yet.
+    fn get_handle(&mut self, gpu: u32) {
         let slot = &mut self.slots[gpu as usize];
-        if slot.skipped || slot.device.is_some() && slot.heard {
-            return;
-        }
-        self.watch.enter(Some(gpu));
         if slot.device.is_none() {
             slot.device = self.watch.call("nvmlDeviceGetHandleByIndex_v2", || self.nvml.device_by_index(gpu)).ok();
         }
-        if let (Some(device), Some(xids)) = (&slot.device, &self.xids) {
+    }
+
+    /// For its XIDs, where that has not been done.
+    fn listen(&mut self, gpu: u32) {
+        let slot = &mut self.slots[gpu as usize];
+        if let (false, Some(device), Some(xids)) = (slot.heard, &slot.device, &self.xids) {
             let listening = self.watch.call("nvmlDeviceRegisterEvents", || xids.listen(device));
             slot.heard = !matches!(listening, Err(NvmlError::GpuLost));
         }
-        self.watch.leave();
     }
 
     pub(super) fn inventory(&self) -> Inventory {
@@ -118,32 +122,33 @@ impl<'nvml> Driver<'nvml> {
 
     /// Reads a GPU's power, and everything else if `full`.
     pub(super) fn read(&mut self, gpu: u32, full: bool) -> Reading {
-        if full {
-            self.open(gpu);
-        }
-        let slot = &mut self.slots[gpu as usize];
-        if slot.skipped {
+        if self.slots[gpu as usize].skipped {
             return Reading::Skipped;
         }
-        let Some(device) = &slot.device else { return Reading::Lost };
-        let watch = &self.watch;
-        watch.enter(Some(gpu));
-        let power = self.sweeper.power(device, gpu, watch);
-        let reading = match power {
-            Err(NvmlError::GpuLost) => Reading::Lost,
-            Err(why) if full => {
-                let sweep = self.sweeper.sweep(device, gpu, Some(why), &mut slot.before, watch);
-                // A GPU of which nothing at all can be read is as good as lost, whatever the driver calls it.
-                if sweep.values.is_empty() { Reading::Lost } else { Reading::Values { power: None, sweep: Some(up(sweep)) } }
-            }
-            Err(_) => Reading::Values { power: None, sweep: None },
-            Ok(power) => {
-                let sweep = full.then(|| up(self.sweeper.sweep(device, gpu, None, &mut slot.before, watch)));
-                Reading::Values { power: Some(power), sweep }
-            }
-        };
-        watch.leave();
+        self.watch.enter(Some(gpu));
+        if full {
+            self.get_handle(gpu);
+            self.listen(gpu);
+        }
+        let reading = self.read_opened(gpu, full);
+        self.watch.leave();
         reading
+    }
+
+    fn read_opened(&mut self, gpu: u32, full: bool) -> Reading {
+        let slot = &mut self.slots[gpu as usize];
+        let Some(device) = &slot.device else { return Reading::Lost };
+        let (power, why) = match self.sweeper.power(device, gpu, &self.watch) {
+            Ok(power) => (Some(power), None),
+            Err(NvmlError::GpuLost) => return Reading::Lost,
+            Err(why) => (None, Some(why)),
+        };
+        let sweep = full.then(|| self.sweeper.sweep(device, gpu, why, &mut slot.before, &self.watch));
+        // A GPU of which nothing at all can be read is as good as lost, whatever the driver calls it.
+        if power.is_none() && sweep.as_ref().is_some_and(|sweep| sweep.values.is_empty()) {
+            return Reading::Lost;
+        }
+        Reading::Values { power, sweep: sweep.map(up) }
     }
 
     /// What the driver has reported since the last time.

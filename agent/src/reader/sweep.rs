@@ -35,7 +35,9 @@ const FIELDS: &[(u32, u32, u32)] = &[
     (251, id("limited_thermal_seconds_total"), 575),
     (252, id("limited_thermal_seconds_total"), 575),
     (253, id("limited_brake_seconds_total"), 575),
+    // After corrected and after uncorrected errors.
     (142, id("remapped_rows_total"), 0),
+    (143, id("remapped_rows_total"), 0),
     (144, id("remap_pending"), 0),
 ];
 

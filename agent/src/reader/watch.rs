@@ -6,6 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+/// Without persistence mode the call for its handle initialises a GPU, which takes seconds: opening has so many deadlines.
+const OPENING: u32 = 10;
+
 /// Shared between the thread that calls the driver and the one that watches it.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
@@ -28,6 +31,8 @@ struct Current {
     gpu: Option<u32>,
     call: &'static str,
     since: Instant,
+    /// Deadlines that it has.
+    deadlines: u32,
 }
 
 impl Watch {
@@ -41,7 +46,12 @@ impl Watch {
 
     /// What follows, until [`Self::leave`], is for this GPU.
     pub(super) fn enter(&self, gpu: Option<u32>) {
-        self.lock().current = Some(Current { gpu, call: "", since: Instant::now() });
+        self.lock().current = Some(Current { gpu, call: "", since: Instant::now(), deadlines: 1 });
+    }
+
+    /// The same while the GPU is opened for the first time.
+    pub(super) fn enter_opening(&self, gpu: u32) {
+        self.lock().current = Some(Current { gpu: Some(gpu), call: "", since: Instant::now(), deadlines: OPENING });
     }
 
     pub(super) fn leave(&self) {
@@ -83,8 +93,8 @@ impl Watch {
             loop {
                 std::thread::sleep(deadline / 20);
                 let current = self.lock().current;
-                if let Some(Current { gpu, call, since }) = current
-                    && since.elapsed() > deadline
+                if let Some(Current { gpu, call, since, deadlines }) = current
+                    && since.elapsed() > deadlines * deadline
                 {
                     let hung = protocol::Hung { gpu, call: call.into() };
                     let _ = protocol::write(&Frame { hung: Some(hung), ..Frame::default() });
