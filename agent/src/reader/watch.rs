@@ -91,15 +91,16 @@ impl Watch {
     pub(super) fn spawn(self: Arc<Self>, deadline: Duration) -> std::io::Result<()> {
         let body = move || {
             loop {
-                std::thread::sleep(deadline / 20);
                 let current = self.lock().current;
-                if let Some(Current { gpu, call, since, deadlines }) = current
-                    && since.elapsed() > deadlines * deadline
-                {
+                let left =
+                    current.map_or(deadline, |current| (current.deadlines * deadline).saturating_sub(current.since.elapsed()));
+                if let (Duration::ZERO, Some(Current { gpu, call, .. })) = (left, current) {
                     let hung = protocol::Hung { gpu, call: call.into() };
                     let _ = protocol::write(&Frame { hung: Some(hung), ..Frame::default() });
                     std::process::exit(1);
                 }
+                // A call that begins meanwhile cannot outlast its deadline before the next look.
+                std::thread::sleep(left.min(deadline));
             }
         };
         std::thread::Builder::new().name("watch".into()).spawn(body).map(drop)
