@@ -2,10 +2,11 @@
 //!
 //! Puts what comes within a period into one batch of packed columns, and what it shows into the exporter.
 
+use crate::clock::Clock;
 use crate::exporter::Metrics;
 use crate::host::Host;
 use crate::jobs::Jobs;
-use crate::reader::protocol::{Inventory, Power, Sweep};
+use crate::reader::protocol::{Inventory, Power, Sweep, Xid};
 use crate::spool::{self, Spool};
 use crate::supervisor::Note;
 use gridstep_wire::block::BlockBuilder;
@@ -18,8 +19,17 @@ use tokio::time::MissedTickBehavior;
 
 /// Ids of the node's metrics follow those of the GPUs'.
 const NODE_IDS: u32 = catalog::GPU.len() as u32;
-/// Bound on the stamp of a host reading, microseconds.
-const HOST_STAMP_ERROR_US: u32 = 1000;
+/// How far a stamp that is taken beside its reading may be from it, microseconds.
+const BESIDE_US: u32 = 1000;
+
+const fn gpu_metric(name: &str) -> u32 {
+    catalog::index(catalog::GPU, name)
+}
+
+const POWER: u32 = gpu_metric("power_watts");
+const UP: u32 = gpu_metric("up");
+const JOB: u32 = gpu_metric("job");
+const XIDS: u32 = gpu_metric("xids_total");
 
 pub struct Batcher {
     period: Duration,
@@ -30,6 +40,8 @@ pub struct Batcher {
     power: Vec<Power>,
     sweeps: Vec<Sweep>,
     events: Vec<(i64, pb::Event)>,
+    /// XIDs by GPU since the agent started.
+    xids: BTreeMap<u32, i64>,
     /// GPUs that have been seen.
     known: BTreeSet<u32>,
     /// No reader delivers.
@@ -40,10 +52,6 @@ pub struct Batcher {
     down: BTreeMap<u32, &'static str>,
     /// Something fell silent since the last flush: said at once, as it may be over before the second is.
     fell_silent: bool,
-}
-
-fn gpu_metric(name: &str) -> u32 {
-    catalog::GPU.iter().position(|metric| metric.name == name).unwrap_or_default() as u32
 }
 
 impl Batcher {
@@ -62,6 +70,7 @@ impl Batcher {
             power: Vec::new(),
             sweeps: Vec::new(),
             events: Vec::new(),
+            xids: BTreeMap::new(),
             known: BTreeSet::new(),
             gone: false,
             dropping: false,
@@ -70,6 +79,7 @@ impl Batcher {
         }
     }
 
+    /// Until no more notes come; then the rest leaves as a last batch.
     pub async fn run(mut self, mut notes: mpsc::Receiver<Note>) {
         let mut tick = tokio::time::interval(self.period);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -80,7 +90,7 @@ impl Batcher {
             tokio::select! {
                 note = notes.recv() => match note {
                     Some(note) => self.take(note),
-                    None => return,
+                    None => break,
                 },
                 _ = second.tick() => {
                     self.jobs.refresh().await;
@@ -89,6 +99,8 @@ impl Batcher {
                 _ = tick.tick() => self.flush(false),
             }
         }
+        self.event("agent_stop", 0, 0, "");
+        self.flush(true);
     }
 
     fn take(&mut self, note: Note) {
@@ -106,11 +118,19 @@ impl Batcher {
                 self.power.extend(power);
                 self.sweeps.extend(sweeps);
             }
-            Note::Lost(gpu) => self.mark_down(gpu, "gpu_lost"),
-            Note::Hung(gpu) => self.mark_down(gpu, "driver_hung"),
+            Note::Xids(xids) => xids.iter().for_each(|xid| self.take_xid(xid)),
+            Note::Lost(gpu) => self.mark_down(gpu, "gpu_lost", ""),
+            Note::Hung(gpu, call) => self.mark_down(gpu, "driver_hung", &call),
             Note::ReaderGone(why) => self.reader_gone(why),
             Note::ReaderBack => self.reader_back(),
         }
+    }
+
+    fn take_xid(&mut self, xid: &Xid) {
+        *self.xids.entry(xid.gpu).or_default() += 1;
+        let code = i64::try_from(xid.code).unwrap_or(i64::MAX);
+        let event = pb::Event { entity: xid.gpu + 1, kind: "xid".into(), code, ..Default::default() };
+        self.events.push((xid.ts_us, event));
     }
 
     fn reader_gone(&mut self, why: &str) {
@@ -118,7 +138,7 @@ impl Batcher {
         self.fell_silent = true;
         self.event("driver_hung", 0, 0, why);
         for gpu in self.known.iter().filter(|&gpu| !self.down.contains_key(gpu)) {
-            self.metrics.down(*gpu, "driver_hung");
+            self.metrics.readings.down(*gpu, "driver_hung");
         }
     }
 
@@ -147,15 +167,15 @@ impl Batcher {
         };
         self.spool.declare(pb::Declare { entities: inventory.gpus.iter().map(entity).collect(), ..Default::default() });
         self.known.extend(inventory.gpus.iter().map(|gpu| gpu.index));
-        self.metrics.identify(inventory);
+        self.metrics.readings.identify(inventory);
     }
 
-    fn mark_down(&mut self, gpu: u32, why: &'static str) {
-        self.metrics.down(gpu, why);
+    fn mark_down(&mut self, gpu: u32, why: &'static str, detail: &str) {
+        self.metrics.readings.down(gpu, why);
         if self.down.insert(gpu, why) != Some(why) {
             tracing::warn!(gpu, why, "a gpu does not answer");
             self.fell_silent = true;
-            self.event(why, gpu + 1, 0, "");
+            self.event(why, gpu + 1, 0, detail);
         }
     }
 
@@ -170,9 +190,9 @@ impl Batcher {
     }
 
     /// That they are not up, for GPUs of which nothing is known.
-    fn silent_rows(&self, now: i64) -> Option<pb::Block> {
+    fn silent_rows(&self, now: i64, error_us: u32) -> Option<pb::Block> {
         let silent = self.silent();
-        let mut block = BlockBuilder::new(now, &[gpu_metric("up")], HOST_STAMP_ERROR_US);
+        let mut block = BlockBuilder::new(now, &[UP], error_us);
         for gpu in &silent {
             block.push(gpu + 1, now, [Some(0)]);
         }
@@ -180,35 +200,49 @@ impl Batcher {
     }
 
     /// What has one row a second: sweeps, jobs, the host.
-    fn slow_rows(&mut self, now: i64) -> Vec<pb::Block> {
+    fn slow_rows(&mut self, now: i64, clock: &Clock, error_us: u32) -> Vec<pb::Block> {
         let mut blocks = Vec::new();
         let sweeps = std::mem::take(&mut self.sweeps);
         if !sweeps.is_empty() {
             let silent = self.silent();
-            let ids: Vec<u32> = (0..NODE_IDS).filter(|&id| catalog::GPU[id as usize].name != "power_watts").collect();
-            let job = gpu_metric("job");
-            let mut block = BlockBuilder::new(now, &ids, HOST_STAMP_ERROR_US);
-            for sweep in &sweeps {
-                let own_job = self.jobs.of(sweep.gpu);
-                let value = |id: &u32| {
-                    let place = sweep.metrics.iter().position(|metric| metric == id);
-                    if *id == job { Some(i64::from(own_job)) } else { place.map(|place| sweep.values[place]) }
-                };
-                block.push(sweep.gpu + 1, sweep.ts_us, ids.iter().map(value));
+            let mut block = BlockBuilder::new(now, &(0..NODE_IDS).collect::<Vec<_>>(), error_us);
+            for mut sweep in sweeps {
+                sweep.put(JOB, i64::from(self.jobs.of(sweep.gpu)));
+                sweep.put(XIDS, self.xids.get(&sweep.gpu).copied().unwrap_or(0));
+                let mut row = [None; NODE_IDS as usize];
+                for (&metric, &value) in sweep.metrics.iter().zip(&sweep.values) {
+                    row[metric as usize] = Some(value);
+                }
+                block.push(sweep.gpu + 1, sweep.ts_us, row);
                 if !silent.contains(&sweep.gpu) {
-                    self.metrics.sweep(sweep);
+                    self.metrics.readings.sweep(&sweep);
                 }
             }
             blocks.push(block.finish());
         }
-        let values = self.host.read();
-        self.metrics.host(&values);
-        let ids: Vec<u32> = values.iter().map(|(name, _)| NODE_IDS + node_metric(name)).collect();
-        let mut block = BlockBuilder::new(now, &ids, HOST_STAMP_ERROR_US);
+        let mut values = self.host.read();
+        values.extend(clock.values());
+        self.metrics.readings.node(&values);
+        let ids: Vec<u32> = values.iter().map(|(metric, _)| NODE_IDS + metric).collect();
+        let mut block = BlockBuilder::new(now, &ids, error_us);
         block.push(0, now, values.iter().map(|(_, value)| Some(*value)));
         blocks.push(block.finish());
         self.spool.declare(pb::Declare { jobs: self.jobs.take_new(), ..Default::default() });
         blocks
+    }
+
+    fn power_rows(&mut self, now: i64, clock: &Clock) -> Option<pb::Block> {
+        let mut rows = std::mem::take(&mut self.power);
+        rows.sort_by_key(|power| (power.gpu, power.ts_us));
+        let error_us = rows.iter().map(|power| power.error_us).max()?;
+        let mut block = BlockBuilder::new(now, &[POWER], error_us.saturating_add(clock.error_us));
+        for power in &rows {
+            block.push(power.gpu + 1, power.ts_us, [Some(i64::from(power.milliwatts))]);
+            if !self.gone && !self.down.contains_key(&power.gpu) {
+                self.metrics.readings.power(power.gpu, power.milliwatts);
+            }
+        }
+        Some(block.finish())
     }
 
     /// Everything gathered leaves as one batch, with what has one row a second where a second is over.
@@ -217,23 +251,13 @@ impl Batcher {
             return;
         }
         let now = Micros::now().0;
-        let mut blocks = if second { self.slow_rows(now) } else { Vec::new() };
+        let clock = Clock::read();
+        let error_us = BESIDE_US.saturating_add(clock.error_us);
+        let mut blocks = if second { self.slow_rows(now, &clock, error_us) } else { Vec::new() };
         if std::mem::take(&mut self.fell_silent) || second {
-            blocks.extend(self.silent_rows(now));
+            blocks.extend(self.silent_rows(now, error_us));
         }
-        let mut power = std::mem::take(&mut self.power);
-        power.sort_by_key(|power| (power.gpu, power.ts_us));
-        let error = power.iter().map(|power| power.error_us).max().unwrap_or(0);
-        let mut block = BlockBuilder::new(now, &[gpu_metric("power_watts")], error);
-        for power in &power {
-            block.push(power.gpu + 1, power.ts_us, [Some(i64::from(power.milliwatts))]);
-            if !self.gone && !self.down.contains_key(&power.gpu) {
-                self.metrics.power(power.gpu, power.milliwatts);
-            }
-        }
-        if !block.is_empty() {
-            blocks.push(block.finish());
-        }
+        blocks.extend(self.power_rows(now, &clock));
         let event = |(at, event): (i64, pb::Event)| pb::Event { dt_us: at - now, ..event };
         let events = self.events.drain(..).map(event).collect();
         let batch = pb::Batch { sequence: 0, base_us: now, blocks, events, built_us: 0 };
@@ -247,8 +271,4 @@ impl Batcher {
             self.dropping = false;
         }
     }
-}
-
-fn node_metric(name: &str) -> u32 {
-    catalog::NODE.iter().position(|metric| metric.name == name).unwrap_or_default() as u32
 }

@@ -1,5 +1,6 @@
 //! **host** ─▶ batcher: CPU, memory, network and pressure of this node, once a second.
 
+use gridstep_wire::catalog;
 use std::time::Instant;
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
@@ -22,30 +23,34 @@ impl Default for Host {
 }
 
 impl Host {
-    /// Names and integers of `gridstep_wire::catalog::NODE`; what cannot be read is absent.
-    pub fn read(&mut self) -> Vec<(&'static str, i64)> {
+    /// For [`catalog::NODE`]: places and integers; what cannot be read is absent.
+    pub fn read(&mut self) -> Vec<(u32, i64)> {
         let mut values = Vec::new();
         if let Some(system) = &mut self.system {
             system.refresh_cpu_usage();
             system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-            values.push(("cpu_utilization_ratio", (f64::from(system.global_cpu_usage()) * 100.0).round() as i64));
-            values.push(("memory_used_bytes", system.used_memory() as i64));
+            values.push((const { id("cpu_utilization_ratio") }, (f64::from(system.global_cpu_usage()) * 100.0).round() as i64));
+            values.push((const { id("memory_used_bytes") }, system.used_memory() as i64));
         }
         let now = Instant::now();
         if let Some(total) = stall_micros(&std::fs::read_to_string("/proc/pressure/cpu").unwrap_or_default())
             && let Some((before, at)) = self.pressure.replace((total, now))
         {
             let share = total.saturating_sub(before) as f64 / 1e6 / now.duration_since(at).as_secs_f64().max(1e-3);
-            values.push(("cpu_pressure_ratio", (share.min(1.0) * 1e4).round() as i64));
+            values.push((const { id("cpu_pressure_ratio") }, (share.min(1.0) * 1e4).round() as i64));
         }
         if let Some(total) = network_bytes(&std::fs::read_to_string("/proc/net/dev").unwrap_or_default())
             && let Some((before, at)) = self.network.replace((total, now))
         {
             let rate = total.saturating_sub(before) as f64 / now.duration_since(at).as_secs_f64().max(1e-3);
-            values.push(("network_bytes_per_second", rate as i64));
+            values.push((const { id("network_bytes_per_second") }, rate as i64));
         }
         values
     }
+}
+
+const fn id(name: &str) -> u32 {
+    catalog::index(catalog::NODE, name)
 }
 
 /// `total=` of the `some` line of a pressure file, microseconds.

@@ -8,6 +8,8 @@
 
 pub mod backoff;
 pub mod batcher;
+pub mod child;
+pub mod clock;
 pub mod config;
 pub mod exporter;
 pub mod host;
@@ -22,29 +24,46 @@ use anyhow::Context;
 use config::Config;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Frames from the reader that may wait for the batcher.
-const FRAMES: usize = 256;
+/// Notes of the reader that may wait for the batcher.
+const NOTES: usize = 256;
+/// What was gathered before the end has this long to get to the collector.
+const LAST_WORDS: Duration = Duration::from_millis(1500);
 
-/// Runs until `shutdown` is over.
+/// Runs until `shutdown` is over; then the reader is ended, and the rest sent, as far as that goes in a moment.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let metrics = Arc::new(exporter::Metrics::new()?);
     let http = exporter::bind(&config.http).await.with_context(|| format!("listening on {}", config.http.listen))?;
     let spool = Arc::new(spool::Spool::new(config.spool.max_bytes));
-    let channel =
+    let uplink =
         uplink::Uplink::new(&config.uplink, &config.node, spool.clone(), metrics.clone()).context("setting up the uplink")?;
-    let (frames_out, frames) = mpsc::channel(FRAMES);
-    tracing::info!(node = config.node, collector = config.uplink.endpoint, metrics = %config.http.listen, "agent starts");
-    let reader = supervisor::Supervisor::new(config.reader.clone(), metrics.clone()).run(frames_out);
+    let metrics_at = http.local_addr().context("listening")?;
+    tracing::info!(node = config.node, collector = config.uplink.endpoint, metrics = %metrics_at, "agent starts");
+    let (notes_out, notes) = mpsc::channel(NOTES);
+    let supervisor = supervisor::Supervisor::new(config.reader.clone(), metrics.clone());
+    let reader = async {
+        tokio::select! {
+            // First, so that a reader which ends by the same signal is not taken for a failure.
+            biased;
+            () = shutdown => {}
+            () = supervisor.run(notes_out) => {}
+        }
+    };
     let jobs = jobs::Jobs::new(config.jobs.clone());
-    let batcher = batcher::Batcher::new(config.batch_period, spool.clone(), metrics.clone(), jobs).run(frames);
+    let batcher = batcher::Batcher::new(config.batch_period, spool.clone(), metrics.clone(), jobs).run(notes);
+    let gather = async {
+        // The batcher ends when there is no reader any more, and flushes.
+        tokio::join!(reader, batcher);
+        if tokio::time::timeout(LAST_WORDS, spool.delivered()).await.is_err() {
+            let left = spool.level().batches;
+            tracing::warn!(left, "the agent stops with batches that the collector has not acknowledged");
+        }
+    };
     tokio::select! {
-        () = shutdown => {}
-        () = reader => {}
-        () = batcher => {}
-        () = channel.run() => {}
-        served = exporter::serve(http, metrics.clone()) => served.context("serving /metrics")?,
+        () = gather => Ok(()),
+        () = uplink.run() => Ok(()),
+        served = exporter::serve(http, metrics.clone()) => served.context("serving /metrics"),
     }
-    Ok(())
 }

@@ -4,9 +4,13 @@
 //! to its standard output and ends when nobody reads them. A second thread watches the first: a call that outlasts its
 //! deadline is reported with the GPU that it was made for, and the process is given up.
 
+mod driver;
 pub mod protocol;
-pub mod schedule;
-pub mod sweep;
+pub(crate) mod raw;
+mod schedule;
+mod sweep;
+mod values;
+mod watch;
 
 use protocol::Frame;
 use serde::{Deserialize, Serialize};
@@ -75,6 +79,9 @@ pub struct Arguments {
     /// Only try whether calls for this GPU return.
     #[arg(long)]
     pub try_gpu: Option<u32>,
+    /// Read everything a few times, say what it gave and cost, and end.
+    #[arg(long)]
+    pub measure: bool,
 }
 
 /// The child's whole life.

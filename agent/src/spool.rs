@@ -5,6 +5,7 @@
 
 use gridstep_wire::pb;
 use prost::Message;
+use prost::bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +25,15 @@ impl Default for Config {
     }
 }
 
+/// A batch that is kept, encoded.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    pub sequence: u64,
+    pub bytes: Bytes,
+    /// Values in it.
+    samples: u64,
+}
+
 /// Batches and what gives meaning to their ids.
 #[derive(Debug)]
 pub struct Spool {
@@ -33,14 +43,17 @@ pub struct Spool {
     state: Mutex<State>,
     /// Something new to send.
     pub grown: Notify,
+    shrunk: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    batches: VecDeque<(Arc<pb::Batch>, usize)>,
+    batches: VecDeque<Kept>,
     bytes: usize,
     last_sequence: u64,
-    declared: pb::Declare,
+    /// The collector has everything up to here, but may lose it.
+    received: u64,
+    declared: Arc<pb::Declare>,
     hello: pb::Hello,
 }
 
@@ -77,7 +90,7 @@ impl Config {
 
 impl Spool {
     pub fn new(max_bytes: usize) -> Self {
-        Self { id: rand::random(), max_bytes, state: Mutex::default(), grown: Notify::new() }
+        Self { id: rand::random(), max_bytes, state: Mutex::default(), grown: Notify::new(), shrunk: Notify::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -89,15 +102,14 @@ impl Spool {
         let mut state = self.lock();
         state.last_sequence += 1;
         batch.sequence = state.last_sequence;
-        let bytes = batch.encoded_len();
-        state.batches.push_back((Arc::new(batch), bytes));
-        state.bytes += bytes;
-        let mut pushed = Pushed { bytes, ..Pushed::default() };
+        let kept = Kept { sequence: batch.sequence, samples: samples(&batch), bytes: batch.encode_to_vec().into() };
+        let mut pushed = Pushed { bytes: kept.bytes.len(), ..Pushed::default() };
+        state.bytes += kept.bytes.len();
+        state.batches.push_back(kept);
         while state.bytes > self.max_bytes && state.batches.len() > 1 {
-            if let Some((batch, bytes)) = state.batches.pop_front() {
-                state.bytes -= bytes;
+            if let Some(oldest) = state.let_go() {
                 pushed.dropped_batches += 1;
-                pushed.dropped_samples += samples(&batch);
+                pushed.dropped_samples += oldest.samples;
             }
         }
         drop(state);
@@ -105,27 +117,53 @@ impl Spool {
         pushed
     }
 
-    /// The collector keeps everything up to here: let go of it.
-    pub fn durable(&self, sequence: u64) {
+    /// The collector has everything up to `received`, and keeps everything up to `durable`: let go of that.
+    pub fn acknowledge(&self, received: u64, durable: u64) {
         let mut state = self.lock();
-        while state.batches.front().is_some_and(|(batch, _)| batch.sequence <= sequence) {
-            if let Some((_, bytes)) = state.batches.pop_front() {
-                state.bytes -= bytes;
+        state.received = received;
+        while state.batches.front().is_some_and(|batch| batch.sequence <= durable) {
+            state.let_go();
+        }
+        drop(state);
+        self.shrunk.notify_waiters();
+    }
+
+    /// Lets go of one batch that no collector will take; gives its number of values.
+    pub fn discard(&self, sequence: u64) -> u64 {
+        let mut state = self.lock();
+        let Ok(index) = state.batches.binary_search_by_key(&sequence, |batch| batch.sequence) else { return 0 };
+        let Some(batch) = state.batches.remove(index) else { return 0 };
+        state.bytes -= batch.bytes.len();
+        drop(state);
+        self.shrunk.notify_waiters();
+        batch.samples
+    }
+
+    /// Waits until the collector has everything.
+    pub async fn delivered(&self) {
+        loop {
+            let shrunk = self.shrunk.notified();
+            {
+                let state = self.lock();
+                if state.batches.back().is_none_or(|newest| newest.sequence <= state.received) {
+                    return;
+                }
             }
+            shrunk.await;
         }
     }
 
     /// The oldest batch after `sequence`.
-    pub fn after(&self, sequence: u64) -> Option<Arc<pb::Batch>> {
+    pub fn after(&self, sequence: u64) -> Option<Kept> {
         let state = self.lock();
-        let index = state.batches.partition_point(|(batch, _)| batch.sequence <= sequence);
-        state.batches.get(index).map(|(batch, _)| batch.clone())
+        let index = state.batches.partition_point(|batch| batch.sequence <= sequence);
+        state.batches.get(index).cloned()
     }
 
     /// Who speaks, with the present state of the numbering.
     pub fn hello(&self, node: &str) -> pb::Hello {
         let state = self.lock();
-        let oldest_sequence = state.batches.front().map_or(state.last_sequence + 1, |(batch, _)| batch.sequence);
+        let oldest_sequence = state.batches.front().map_or(state.last_sequence + 1, |batch| batch.sequence);
         let own = (node.to_owned(), self.id, oldest_sequence);
         pb::Hello {
             node: own.0,
@@ -145,21 +183,36 @@ impl Spool {
     /// Adds to what is declared; ids keep their meaning.
     pub fn declare(&self, more: pb::Declare) {
         let mut state = self.lock();
-        for entity in more.entities {
-            state.declared.entities.retain(|known| known.id != entity.id);
-            state.declared.entities.push(entity);
+        let known = &state.declared;
+        if more.metrics.is_empty() && more.jobs.is_empty() && more.entities.iter().all(|entity| known.entities.contains(entity)) {
+            return;
         }
-        state.declared.metrics.extend(more.metrics);
-        state.declared.jobs.extend(more.jobs);
+        let declared = Arc::make_mut(&mut state.declared);
+        for entity in more.entities {
+            declared.entities.retain(|known| known.id != entity.id);
+            declared.entities.push(entity);
+        }
+        declared.metrics.extend(more.metrics);
+        declared.jobs.extend(more.jobs);
     }
 
-    pub fn declared(&self) -> pb::Declare {
+    /// All that is declared; another allocation when something was added.
+    pub fn declared(&self) -> Arc<pb::Declare> {
         self.lock().declared.clone()
     }
 
     pub fn level(&self) -> Level {
         let state = self.lock();
         Level { batches: state.batches.len(), bytes: state.bytes }
+    }
+}
+
+impl State {
+    /// Of the oldest batch.
+    fn let_go(&mut self) -> Option<Kept> {
+        let oldest = self.batches.pop_front()?;
+        self.bytes -= oldest.bytes.len();
+        Some(oldest)
     }
 }
 
@@ -178,7 +231,7 @@ mod tests {
                 let event = pb::Event { detail: "x".repeat(size), ..Default::default() };
                 spool.push(pb::Batch { events: vec![event], ..Default::default() });
                 durable = durable.max(acknowledge);
-                spool.durable(durable);
+                spool.acknowledge(durable, durable);
                 let level = spool.level();
                 prop_assert!(level.bytes <= 4000);
                 let mut at = durable;
@@ -192,5 +245,26 @@ mod tests {
                 prop_assert_eq!(count, level.batches);
             }
         }
+    }
+    fn batch(detail: &str) -> pb::Batch {
+        pb::Batch { events: vec![pb::Event { detail: detail.into(), ..Default::default() }], ..Default::default() }
+    }
+
+    #[tokio::test]
+    async fn delivered_is_what_was_received_or_discarded() {
+        use std::time::Duration;
+        let spool = Spool::new(4000);
+        spool.delivered().await;
+        spool.push(batch("a"));
+        spool.push(batch("b"));
+        spool.acknowledge(1, 0);
+        assert!(tokio::time::timeout(Duration::ZERO, spool.delivered()).await.is_err());
+        spool.discard(2);
+        spool.delivered().await;
+        // A collector that starts anew may have lost what it did not make durable.
+        spool.acknowledge(0, 0);
+        let acknowledged = async { spool.acknowledge(2, 1) };
+        tokio::join!(spool.delivered(), acknowledged);
+        assert_eq!(spool.level(), Level { batches: 0, bytes: 0 });
     }
 }

@@ -7,13 +7,17 @@ use crate::backoff::Backoff;
 use crate::exporter::Metrics;
 use crate::spool::Spool;
 use anyhow::Context;
-use gridstep_wire::pb::{self, telemetry_client::TelemetryClient};
+use gridstep_wire::pb::{self, collector_message::Kind};
 use prost::Message;
+use prost::bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 /// `[uplink]`
@@ -72,8 +76,13 @@ impl Config {
     }
 }
 
-/// Batches handed to the stream that it has not sent yet.
-const IN_FLIGHT: usize = 16;
+/// Messages handed to the stream that it has not sent yet.
+const QUEUE: usize = 16;
+/// Encoded bytes of batches that the collector has not acknowledged as received; no more are sent then.
+const WINDOW_BYTES: usize = 1 << 20;
+/// What a collector takes that does not say so: gRPC's default.
+const MESSAGE_BYTES: usize = 4 << 20;
+const METHOD: &str = "/gridstep.telemetry.v1.Telemetry/Stream";
 /// Between two attempts: first and last.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// A collector that accepts the stream answers within this time.
@@ -111,49 +120,106 @@ impl Uplink {
 
     async fn stream(&self, backoff: &mut Backoff) -> anyhow::Result<()> {
         let channel = self.endpoint.connect().await.context("connecting")?;
-        let (out, outgoing) = mpsc::channel(IN_FLIGHT);
-        out.send(message(pb::agent_message::Kind::Hello(self.spool.hello(&self.node)))).await?;
-        let outgoing = tokio_stream::wrappers::ReceiverStream::new(outgoing);
-        let opened = tokio::time::timeout(PATIENCE, TelemetryClient::new(channel).stream(outgoing)).await;
-        let mut incoming = opened.context("waiting for the stream")?.context("opening the stream")?.into_inner();
+        let (out, outgoing) = mpsc::channel(QUEUE);
+        out.send(Outgoing { hello: Some(self.spool.hello(&self.node)), ..Outgoing::default() }).await?;
+        let mut incoming = tokio::time::timeout(PATIENCE, open(channel, outgoing)).await.context("waiting for the stream")??;
         let first = tokio::time::timeout(PATIENCE, incoming.message()).await.context("waiting for the collector's welcome")??;
-        let Some(pb::collector_message::Kind::Welcome(welcome)) = first.and_then(|message| message.kind) else {
+        let Some(Kind::Welcome(welcome)) = first.and_then(|message| message.kind) else {
             anyhow::bail!("the collector did not begin with a welcome");
         };
         tracing::info!(collector = welcome.collector_version, durable = welcome.durable, "stream is open");
         backoff.reset();
         self.metrics.connected.set(1);
-        self.spool.durable(welcome.durable);
-        let mut declared = self.spool.declared();
-        out.send(message(pb::agent_message::Kind::Declare(declared.clone()))).await?;
+        self.spool.acknowledge(welcome.durable, welcome.durable);
+        let max_bytes = if welcome.max_message_bytes == 0 { MESSAGE_BYTES } else { welcome.max_message_bytes as usize };
+        let mut declared = None;
+        let mut window = Window::default();
         let mut sent = welcome.durable;
         loop {
             tokio::select! {
                 answer = incoming.message() => match answer.context("the stream broke")?.map(|message| message.kind) {
-                    Some(Some(pb::collector_message::Kind::Ack(ack))) => self.spool.durable(ack.durable),
+                    Some(Some(Kind::Ack(ack))) => {
+                        self.spool.acknowledge(ack.received, ack.durable);
+                        window.acknowledge(ack.received);
+                    }
                     Some(_) => {}
                     None => return Ok(()),
                 },
-                room = out.reserve(), if self.spool.after(sent).is_some() => {
+                room = out.reserve(), if declared.is_none() || window.is_open() && self.spool.after(sent).is_some() => {
                     let room = room.context("the stream takes no more")?;
                     let now = self.spool.declared();
-                    if now != declared {
-                        declared = now;
-                        room.send(message(pb::agent_message::Kind::Declare(declared.clone())));
+                    if !declared.as_ref().is_some_and(|declared| Arc::ptr_eq(declared, &now)) {
+                        room.send(Outgoing { declare: Some((*now).clone()), ..Outgoing::default() });
+                        declared = Some(now);
                     } else if let Some(batch) = self.spool.after(sent) {
                         sent = batch.sequence;
-                        self.metrics.sent_bytes.inc_by(batch.encoded_len() as u64);
-                        room.send(message(pb::agent_message::Kind::Batch((*batch).clone())));
+                        let message = Outgoing { batch: Some(batch.bytes.clone()), ..Outgoing::default() };
+                        if message.encoded_len() > max_bytes {
+                            self.discard(batch.sequence, message.encoded_len(), max_bytes);
+                            continue;
+                        }
+                        self.metrics.sent_bytes.inc_by(batch.bytes.len() as u64);
+                        window.sent(batch.sequence, batch.bytes.len());
+                        room.send(message);
                     }
                 }
                 () = self.spool.grown.notified() => {}
             }
         }
     }
+
+    fn discard(&self, sequence: u64, bytes: usize, max_bytes: usize) {
+        tracing::warn!(sequence, bytes, max_bytes, "dropping a batch that is larger than the collector takes");
+        self.metrics.drop_batches(1, self.spool.discard(sequence));
+    }
 }
 
-fn message(kind: pb::agent_message::Kind) -> pb::AgentMessage {
-    pb::AgentMessage { kind: Some(kind) }
+/// [`pb::AgentMessage`], but that a batch is encoded already; on the wire they are the same.
+#[derive(Clone, PartialEq, Message)]
+struct Outgoing {
+    #[prost(message, optional, tag = "1")]
+    hello: Option<pb::Hello>,
+    #[prost(message, optional, tag = "2")]
+    declare: Option<pb::Declare>,
+    #[prost(bytes = "bytes", optional, tag = "3")]
+    batch: Option<Bytes>,
+}
+
+async fn open(channel: Channel, outgoing: mpsc::Receiver<Outgoing>) -> anyhow::Result<tonic::Streaming<pb::CollectorMessage>> {
+    let mut client = Grpc::new(channel);
+    client.ready().await.context("opening the stream")?;
+    let codec = tonic_prost::ProstCodec::default();
+    let outgoing = tonic::Request::new(tokio_stream::wrappers::ReceiverStream::new(outgoing));
+    let opened = client.streaming(outgoing, PathAndQuery::from_static(METHOD), codec).await;
+    Ok(opened.context("opening the stream")?.into_inner())
+}
+
+/// What was sent and not acknowledged as received.
+#[derive(Debug, Default)]
+struct Window {
+    /// Sequences and bytes, oldest first.
+    batches: VecDeque<(u64, usize)>,
+    bytes: usize,
+}
+
+impl Window {
+    fn is_open(&self) -> bool {
+        self.bytes < WINDOW_BYTES
+    }
+
+    fn sent(&mut self, sequence: u64, bytes: usize) {
+        self.batches.push_back((sequence, bytes));
+        self.bytes += bytes;
+    }
+
+    fn acknowledge(&mut self, received: u64) {
+        while let Some(&(sequence, bytes)) = self.batches.front()
+            && sequence <= received
+        {
+            self.batches.pop_front();
+            self.bytes -= bytes;
+        }
+    }
 }
 
 fn tls(config: &Config) -> anyhow::Result<ClientTlsConfig> {
@@ -166,4 +232,38 @@ fn tls(config: &Config) -> anyhow::Result<ClientTlsConfig> {
         tls = tls.identity(Identity::from_pem(read(cert)?, read(key)?));
     }
     Ok(tls)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_encoded_batch_is_the_same_on_the_wire() {
+        let event = pb::Event { kind: "xid".into(), code: 79, ..Default::default() };
+        let batch = pb::Batch { sequence: 7, base_us: 1, events: vec![event], ..Default::default() };
+        let outgoing = Outgoing { batch: Some(batch.encode_to_vec().into()), ..Default::default() };
+        let message = pb::AgentMessage { kind: Some(pb::agent_message::Kind::Batch(batch)) };
+        assert_eq!(outgoing.encode_to_vec(), message.encode_to_vec());
+    }
+
+    #[test]
+    fn the_method_is_the_service_s() {
+        assert_eq!(METHOD, format!("/{}/Stream", pb::telemetry_server::SERVICE_NAME));
+    }
+
+    #[test]
+    fn the_window_closes_when_full_and_opens_as_acknowledged() {
+        let mut window = Window::default();
+        window.sent(3, WINDOW_BYTES - 1);
+        assert!(window.is_open());
+        window.sent(5, 10);
+        assert!(!window.is_open());
+        window.acknowledge(2);
+        assert!(!window.is_open());
+        window.acknowledge(4);
+        assert!(window.is_open());
+        window.acknowledge(9);
+        assert_eq!(window.bytes, 0);
+    }
 }

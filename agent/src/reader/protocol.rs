@@ -16,15 +16,52 @@ pub struct Frame {
     /// GPUs that the driver has lost, by index.
     #[prost(uint32, repeated, tag = "4")]
     pub lost: Vec<u32>,
-    /// A call for this GPU (plus 1) has outlasted its deadline; 0: none.
-    #[prost(uint32, tag = "5")]
-    pub hung_gpu: u32,
+    /// A call has outlasted its deadline. The reader ends.
+    #[prost(message, optional, tag = "5")]
+    pub hung: Option<Hung>,
     /// No driver answers, and why.
     #[prost(string, tag = "6")]
     pub waiting: String,
     /// Wall time inside the driver since the frame before, microseconds.
     #[prost(uint64, tag = "7")]
     pub driver_us: u64,
+    #[prost(message, repeated, tag = "8")]
+    pub xids: Vec<Xid>,
+    /// What calls cost, where that is measured.
+    #[prost(message, repeated, tag = "9")]
+    pub costs: Vec<Cost>,
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Hung {
+    /// None: the call is for no GPU in particular.
+    #[prost(uint32, optional, tag = "1")]
+    pub gpu: Option<u32>,
+    /// As nvml.h names it.
+    #[prost(string, tag = "2")]
+    pub call: String,
+}
+
+/// An XID that the driver reported.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Xid {
+    #[prost(uint32, tag = "1")]
+    pub gpu: u32,
+    /// When the reader heard of it, microseconds since the epoch.
+    #[prost(sfixed64, tag = "2")]
+    pub ts_us: i64,
+    #[prost(uint64, tag = "3")]
+    pub code: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Cost {
+    /// As nvml.h names it.
+    #[prost(string, tag = "1")]
+    pub call: String,
+    /// Of each time that it was made.
+    #[prost(double, repeated, tag = "2")]
+    pub microseconds: Vec<f64>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -81,6 +118,26 @@ pub struct Sweep {
     /// Compute processes.
     #[prost(uint32, repeated, tag = "5")]
     pub pids: Vec<u32>,
+    /// Metrics without a value, where that is measured.
+    #[prost(message, repeated, tag = "6")]
+    pub missing: Vec<Missing>,
+}
+
+impl Sweep {
+    pub(crate) fn put(&mut self, metric: u32, value: i64) {
+        self.metrics.push(metric);
+        self.values.push(value);
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Missing {
+    /// Index into the catalog.
+    #[prost(uint32, tag = "1")]
+    pub metric: u32,
+    /// What NVML said.
+    #[prost(string, tag = "2")]
+    pub why: String,
 }
 
 /// Writes one frame to standard output.

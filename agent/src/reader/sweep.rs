@@ -1,286 +1,217 @@
-//! One GPU, read through nvml-wrapper.
-//!
-//! Values are matched by position, not by the field id that comes back: the wrapper translates ids between driver versions.
+//! One GPU's values: which call gives which metric.
 
-use super::protocol::{Gpu, Inventory, Power, Sweep};
-use super::schedule::Watch;
+use super::protocol::{Power, Sweep};
+use super::raw::{Field, Fields};
+use super::values::{Absent, Value, Values};
+use super::watch::Watch;
 use gridstep_wire::{Micros, catalog};
 use nvml_wrapper::enum_wrappers::device::{Clock, EccCounter, MemoryError, TemperatureSensor};
-use nvml_wrapper::enums::device::SampleValue;
 use nvml_wrapper::enums::gpm::GpmMetricId;
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::gpm::{GpmSample, gpm_metrics_get};
-use nvml_wrapper::structs::device::FieldId;
-use nvml_wrapper::{Device, Nvml};
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Instant;
+use nvml_wrapper::{Device, FieldIdScheme, Nvml};
+
+const fn id(name: &str) -> u32 {
+    catalog::index(catalog::GPU, name)
+}
+
+const POWER: u32 = id("power_watts");
+const NVLINK_LINKS_UP: u32 = id("nvlink_links_up");
+const NVLINK_ERRORS: u32 = id("nvlink_errors_total");
 
 /// NVML_FI_DEV_POWER_INSTANT: mW over the sensor's last window (25 ms on H100).
-const POWER_INSTANT: FieldId = FieldId(186);
+const POWER_INSTANT: Field = Field { id: 186, scope: 0 };
 /// Half of the sensor's window, microseconds.
 const HALF_WINDOW_US: i64 = 12_500;
 /// The value is from 0 to 100 ms old when it is read: on average half of that, with as much for a bound.
 const HALF_PERIOD_US: i64 = 50_000;
 
-/// Fields of a sweep: (id, catalog name, multiplier to the catalog's integer, needs driver ≥ 575).
-/// Ids 251 to 253 are the wrapper's own numbering, which it translates for drivers from 580.82 on.
-const FIELDS: &[(u32, &str, i64, bool)] = &[
-    (185, "power_average_watts", 1, false),
-    (82, "memory_temperature_celsius", 1, false),
-    (74, "limited_power_seconds_total", 1, false),
-    (251, "limited_thermal_seconds_total", 1, true),
-    (252, "limited_thermal_seconds_total", 1, true),
-    (253, "limited_brake_seconds_total", 1, true),
-    (142, "remapped_rows_total", 1, false),
-    (144, "remap_pending", 1, false),
-    (52, "nvlink_errors_total", 1, false),
+/// Fields of a sweep: id, metric, first driver that has it (0: any). Ids are in the numbering of CUDA 12.9.
+const FIELDS: &[(u32, u32, u32)] = &[
+    (185, id("power_average_watts"), 0),
+    (82, id("memory_temperature_celsius"), 0),
+    (74, id("limited_power_seconds_total"), 0),
+    // Before 575 these ids were those of power smoothing.
+    (251, id("limited_thermal_seconds_total"), 575),
+    (252, id("limited_thermal_seconds_total"), 575),
+    (253, id("limited_brake_seconds_total"), 575),
+    // After corrected and after uncorrected errors.
+    (142, id("remapped_rows_total"), 0),
+    (143, id("remapped_rows_total"), 0),
+    (144, id("remap_pending"), 0),
 ];
 
-const GPM: &[(GpmMetricId, &str, f64)] = &[
-    (GpmMetricId::SmUtil, "sm_active_ratio", 100.0),
-    (GpmMetricId::AnyTensorUtil, "tensor_active_ratio", 100.0),
-    (GpmMetricId::DramBwUtil, "dram_active_ratio", 100.0),
-    (GpmMetricId::PcieTxPerSec, "pcie_bytes_per_second", MIB),
-    (GpmMetricId::PcieRxPerSec, "pcie_bytes_per_second", MIB),
-    (GpmMetricId::NvlinkTotalRxPerSec, "nvlink_bytes_per_second", MIB),
-    (GpmMetricId::NvlinkTotalTxPerSec, "nvlink_bytes_per_second", MIB),
-];
+/// NVLinks that a GPU has at most.
+const LINKS: u32 = 18;
+/// NVML_FI_DEV_NVLINK_GET_STATE of a link.
+const LINK_STATE: u32 = 165;
+/// Its values for a link that is up: active, asleep.
+const LINK_UP: [i64; 2] = [1, 2];
+/// NVML_FI_DEV_NVLINK_ERROR_DL_REPLAY and …_RECOVERY of a link.
+const LINK_ERRORS: [u32; 2] = [161, 162];
 
 const MIB: f64 = 1_048_576.0;
 
-/// Opens the library; the error says what to do.
-pub fn init(library: Option<&Path>) -> Result<Nvml, NvmlError> {
-    match library {
-        Some(path) => Nvml::builder().lib_path(path.as_os_str()).init(),
-        None => Nvml::init(),
-    }
-}
+const GPM: &[(GpmMetricId, u32, f64)] = &[
+    (GpmMetricId::SmUtil, id("sm_active_ratio"), 100.0),
+    (GpmMetricId::AnyTensorUtil, id("tensor_active_ratio"), 100.0),
+    (GpmMetricId::DramBwUtil, id("dram_active_ratio"), 100.0),
+    (GpmMetricId::PcieTxPerSec, id("pcie_bytes_per_second"), MIB),
+    (GpmMetricId::PcieRxPerSec, id("pcie_bytes_per_second"), MIB),
+    (GpmMetricId::NvlinkTotalRxPerSec, id("nvlink_bytes_per_second"), MIB),
+    (GpmMetricId::NvlinkTotalTxPerSec, id("nvlink_bytes_per_second"), MIB),
+];
 
-/// Calls into the driver for one GPU: whatever they give, they return.
-pub(super) fn touch(library: Option<&Path>, gpu: u32) -> Result<(), NvmlError> {
-    let nvml = init(library)?;
-    if let Ok(device) = nvml.device_by_index(gpu) {
-        let _ = power(&device, gpu);
-    }
-    Ok(())
-}
-
-/// What came of reading one GPU.
-pub enum Reading {
-    Skipped,
-    Lost,
-    Values { power: Option<Power>, sweep: Option<Sweep> },
-}
-
-pub struct Driver<'nvml> {
-    nvml: &'nvml Nvml,
-    /// None: not to be touched, or the driver gives no handle.
-    devices: Vec<Option<Device<'nvml>>>,
-    skipped: Vec<u32>,
-    /// The GPM sample before, by GPU.
-    gpm: Vec<Option<GpmSample<'nvml>>>,
-    fields: Vec<FieldId>,
-    watch: Arc<Watch>,
-    driver_us: u64,
-    driver_version: String,
-}
-
-impl<'nvml> Driver<'nvml> {
-    pub(crate) fn new(nvml: &'nvml Nvml, skip: &[u32], watch: Arc<Watch>) -> Self {
-        let count = nvml.device_count().unwrap_or(0);
-        let mut devices = Vec::new();
-        for index in 0..count {
-            if skip.contains(&index) {
-                devices.push(None);
-                continue;
-            }
-            watch.enter(index);
-            devices.push(nvml.device_by_index(index).ok());
-            watch.leave();
-        }
-        let driver_version = nvml.sys_driver_version().unwrap_or_default();
-        let major: u32 = driver_version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
-        let usable = FIELDS.iter().filter(|field| !field.3 || major >= 575);
-        let fields = usable.map(|field| FieldId(field.0)).collect();
-        let gpm = devices.iter().map(|_| None).collect();
-        Self { nvml, devices, skipped: skip.to_vec(), gpm, fields, watch, driver_us: 0, driver_version }
-    }
-
-    pub fn count(&self) -> u32 {
-        self.devices.len() as u32
-    }
-
-    pub fn inventory(&mut self) -> Inventory {
-        let mut gpus = Vec::new();
-        for (index, device) in (0..).zip(&self.devices) {
-            let Some(device) = device else { continue };
-            self.watch.enter(index);
-            gpus.push(Gpu {
-                index,
-                uuid: device.uuid().unwrap_or_default(),
-                model: device.name().unwrap_or_default(),
-                pci_bus_id: device.pci_info().map(|info| info.bus_id).unwrap_or_default(),
-                serial: device.serial().unwrap_or_default(),
-            });
-            self.watch.leave();
-        }
-        let nvml_version = self.nvml.sys_nvml_version().unwrap_or_default();
-        Inventory { driver_version: self.driver_version.clone(), nvml_version, gpus }
-    }
-
-    /// Wall time inside the driver since the last call, microseconds.
-    pub fn take_driver_us(&mut self) -> u64 {
-        std::mem::take(&mut self.driver_us)
-    }
-
-    /// Reads a GPU's power, and everything else if `full`.
-    pub fn read(&mut self, gpu: u32, full: bool) -> Reading {
-        if self.skipped.contains(&gpu) {
-            return Reading::Skipped;
-        }
-        let entered = Instant::now();
-        self.watch.enter(gpu);
-        let reading = self.call(gpu, full);
-        self.watch.leave();
-        self.driver_us += entered.elapsed().as_micros() as u64;
-        reading
-    }
-
-    fn call(&mut self, gpu: u32, full: bool) -> Reading {
-        let slot = &mut self.devices[gpu as usize];
-        if slot.is_none() && full {
-            *slot = self.nvml.device_by_index(gpu).ok();
-        }
-        let Some(device) = slot.as_ref() else { return Reading::Lost };
-        let power = match power(device, gpu) {
-            Err(NvmlError::GpuLost) => return Reading::Lost,
-            power => power.ok(),
-        };
-        let sweep = full.then(|| sweep(self.nvml, device, gpu, &self.fields, &mut self.gpm[gpu as usize]));
-        // A GPU of which nothing at all can be read is as good as lost, whatever the driver calls it.
-        let nothing = power.is_none() && sweep.as_ref().is_some_and(|sweep| sweep.values.is_empty());
-        if nothing { Reading::Lost } else { Reading::Values { power, sweep: sweep.map(answered) } }
-    }
-}
-
-/// A sweep of a GPU that answers.
-fn answered(mut sweep: Sweep) -> Sweep {
-    let mut up = Values::default();
-    up.put("up", Some(1));
-    sweep.metrics.extend(up.metrics);
-    sweep.values.extend(up.values);
-    sweep
-}
-
-fn power(device: &Device<'_>, gpu: u32) -> Result<Power, NvmlError> {
-    let before = Micros::now().0;
-    let values = device.field_values_for(&[POWER_INSTANT])?;
-    let after = Micros::now().0;
-    let milliwatts = match values.into_iter().next() {
-        Some(Ok(sample)) => integer(&sample.value?).and_then(|value| u32::try_from(value).ok()).ok_or(NvmlError::NotSupported)?,
-        Some(Err(error)) => return Err(error),
-        None => return Err(NvmlError::NotSupported),
-    };
-    let half_call = (after - before) / 2;
-    let error = HALF_PERIOD_US + half_call;
-    let ts_us = before + half_call - HALF_WINDOW_US - HALF_PERIOD_US;
-    Ok(Power { gpu, ts_us, milliwatts, error_us: u32::try_from(error).unwrap_or(u32::MAX) })
-}
-
-fn sweep<'nvml>(
-    nvml: &'nvml Nvml,
-    device: &Device<'nvml>,
-    gpu: u32,
-    fields: &[FieldId],
-    gpm: &mut Option<GpmSample<'nvml>>,
-) -> Sweep {
-    let mut out = Values::default();
-    out.put("temperature_celsius", device.temperature(TemperatureSensor::Gpu).ok().map(i64::from));
-    if let Ok(memory) = device.memory_info() {
-        out.put("hbm_used_bytes", i64::try_from(memory.used).ok());
-        out.put("hbm_total_bytes", i64::try_from(memory.total).ok());
-    }
-    out.put("sm_clock_mhz", device.clock_info(Clock::SM).ok().map(i64::from));
-    out.put("memory_clock_mhz", device.clock_info(Clock::Memory).ok().map(i64::from));
-    out.put("gpu_utilization_ratio", device.utilization_rates().ok().map(|rates| i64::from(rates.gpu)));
-    out.put("clocks_event_reasons", device.current_throttle_reasons().ok().map(|reasons| reasons.bits() as i64));
-    out.put("power_limit_watts", device.enforced_power_limit().ok().map(i64::from));
-    out.put("pcie_link_generation", device.current_pcie_link_gen().ok().map(i64::from));
-    out.put("pcie_link_width", device.current_pcie_link_width().ok().map(i64::from));
-    out.put("pcie_replays_total", device.pcie_replay_counter().ok().map(i64::from));
-    out.put("energy_joules_total", device.total_energy_consumption().ok().and_then(|energy| i64::try_from(energy).ok()));
-    let ecc = |kind| device.total_ecc_errors(kind, EccCounter::Aggregate).ok().and_then(|count| i64::try_from(count).ok());
-    out.put("ecc_corrected_total", ecc(MemoryError::Corrected));
-    out.put("ecc_uncorrected_total", ecc(MemoryError::Uncorrected));
-    for link in 0..18 {
-        if let Ok(active) = device.link_wrapper_for(link).is_active() {
-            out.add("nvlink_links_up", i64::from(active));
-        }
-    }
-    if let Ok(values) = device.field_values_for(fields) {
-        for (field, value) in fields.iter().zip(values) {
-            let Some(entry) = FIELDS.iter().find(|entry| entry.0 == field.0) else { continue };
-            let value = value.ok().and_then(|sample| sample.value.ok()).and_then(|value| integer(&value));
-            if let Some(value) = value {
-                out.add(entry.1, value.saturating_mul(entry.2));
-            }
-        }
-    }
-    activity(nvml, device, gpm, &mut out);
-    let pids =
-        device.running_compute_processes().map(|list| list.iter().map(|process| process.pid).collect()).unwrap_or_default();
-    Sweep { gpu, ts_us: Micros::now().0, metrics: out.metrics, values: out.values, pids }
-}
-
-/// GPM needs two samples: what happened since the sweep before.
-fn activity<'nvml>(nvml: &'nvml Nvml, device: &Device<'nvml>, before: &mut Option<GpmSample<'nvml>>, out: &mut Values) {
-    let Ok(now) = device.gpm_sample() else { return };
-    if let Some(before) = before.as_ref() {
-        let ids: Vec<GpmMetricId> = GPM.iter().map(|metric| metric.0).collect();
-        if let Ok(results) = gpm_metrics_get(nvml, before, &now, &ids) {
-            for (metric, result) in GPM.iter().zip(results) {
-                if let Ok(result) = result
-                    && result.value.is_finite()
-                {
-                    out.add(metric.1, (result.value * metric.2) as i64);
-                }
-            }
-        }
-    }
-    *before = Some(now);
-}
-
-fn integer(value: &SampleValue) -> Option<i64> {
-    match *value {
-        SampleValue::F64(value) => value.is_finite().then_some(value as i64),
-        SampleValue::U32(value) => Some(i64::from(value)),
-        SampleValue::U64(value) => i64::try_from(value).ok(),
-        SampleValue::I64(value) => Some(value),
-    }
-}
-
+/// What reading a GPU leaves for its next reading.
 #[derive(Default)]
-struct Values {
-    metrics: Vec<u32>,
-    values: Vec<i64>,
+pub(super) struct Before<'nvml> {
+    gpm: Option<GpmSample<'nvml>>,
+    /// Replays and recoveries by link: one that cannot be read keeps what it had, lest the sum fall.
+    link_errors: Vec<i64>,
 }
 
-impl Values {
-    fn put(&mut self, name: &str, value: Option<i64>) {
-        let metric = catalog::GPU.iter().position(|metric| metric.name == name);
-        if let (Some(metric), Some(value)) = (metric, value) {
-            self.metrics.push(metric as u32);
-            self.values.push(value);
+/// Reads GPUs, one at a time.
+pub(super) struct Sweeper<'nvml> {
+    nvml: &'nvml Nvml,
+    power: Fields,
+    fields: Fields,
+    gpm: Vec<GpmMetricId>,
+    /// Before the dot of the driver's version.
+    driver: u32,
+    explain: bool,
+}
+
+impl<'nvml> Sweeper<'nvml> {
+    /// `explain`: why metrics are missing is noted.
+    pub(super) fn new(nvml: &'nvml Nvml, driver_version: &str, explain: bool) -> Self {
+        let driver = driver_version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
+        let scheme: FieldIdScheme = nvml.field_id_scheme();
+        let board = FIELDS.iter().filter(|field| field.2 <= driver).map(|field| Field { id: field.0, scope: 0 });
+        let links = [LINK_STATE].into_iter().chain(LINK_ERRORS).flat_map(|id| (0..LINKS).map(move |scope| Field { id, scope }));
+        Self {
+            nvml,
+            power: Fields::new(scheme, [POWER_INSTANT]),
+            fields: Fields::new(scheme, board.chain(links)),
+            gpm: GPM.iter().map(|metric| metric.0).collect(),
+            driver,
+            explain,
         }
     }
 
-    /// Adds to the metric's value, if it has one already (two directions of one link).
-    fn add(&mut self, name: &str, value: i64) {
-        let known = self.metrics.iter().position(|&metric| catalog::GPU[metric as usize].name == name);
-        match known {
-            Some(index) => self.values[index] += value,
-            None => self.put(name, Some(value)),
+    pub(super) fn power(&mut self, device: &Device<'_>, gpu: u32, watch: &Watch) -> Result<Power, NvmlError> {
+        let before = Micros::now().0;
+        let value = watch.call("nvmlDeviceGetFieldValues (power)", || {
+            self.power.read(device)?.next().unwrap_or(Err(NvmlError::NotSupported))
+        })?;
+        let after = Micros::now().0;
+        let milliwatts = u32::try_from(value).map_err(|_| NvmlError::Unknown)?;
+        let half_call = (after - before) / 2;
+        let error = HALF_PERIOD_US + half_call;
+        let ts_us = before + half_call - HALF_WINDOW_US - HALF_PERIOD_US;
+        Ok(Power { gpu, ts_us, milliwatts, error_us: u32::try_from(error).unwrap_or(u32::MAX) })
+    }
+
+    /// Everything else; `power` only explains where there is none.
+    pub(super) fn sweep(
+        &mut self,
+        device: &Device<'nvml>,
+        gpu: u32,
+        power: Option<NvmlError>,
+        before: &mut Before<'nvml>,
+        watch: &Watch,
+    ) -> Sweep {
+        let mut out = Values::default();
+        if let Some(why) = power {
+            out.refuse([POWER], why);
         }
+        getters(device, &mut out, watch);
+        self.read_fields(device, before, &mut out, watch);
+        self.activity(device, before, &mut out, watch);
+        let processes = watch.call("nvmlDeviceGetComputeRunningProcesses_v3", || device.running_compute_processes());
+        let pids = processes.map(|list| list.iter().map(|process| process.pid).collect()).unwrap_or_default();
+        let (metrics, values, missing) = out.split(self.explain);
+        Sweep { gpu, ts_us: Micros::now().0, metrics, values, pids, missing }
+    }
+
+    fn read_fields(&mut self, device: &Device<'_>, before: &mut Before<'_>, out: &mut Values, watch: &Watch) {
+        let mut values = match watch.call("nvmlDeviceGetFieldValues (sweep)", || self.fields.read(device)) {
+            Ok(values) => values,
+            Err(why) => return out.refuse(FIELDS.iter().map(|field| field.1).chain([NVLINK_LINKS_UP, NVLINK_ERRORS]), why),
+        };
+        let mut next = || values.next().unwrap_or(Err(NvmlError::NotSupported));
+        for &(_, metric, since) in FIELDS {
+            out.add(metric, if since <= self.driver { next().map_err(Absent::from) } else { Err(Absent::OldDriver) });
+        }
+        for _ in 0..LINKS {
+            out.add(NVLINK_LINKS_UP, next().map(|state| i64::from(LINK_UP.contains(&state))).map_err(Absent::from));
+        }
+        let errors: Vec<_> = values.collect();
+        if errors.iter().any(Result::is_ok) {
+            before.link_errors.resize(errors.len(), 0);
+            before.link_errors.iter_mut().zip(errors).for_each(|(known, errors)| *known = errors.unwrap_or(*known));
+            out.put(NVLINK_ERRORS, Ok::<_, Absent>(before.link_errors.iter().sum::<i64>()));
+        } else if let Some(Err(why)) = errors.into_iter().next() {
+            out.refuse([NVLINK_ERRORS], why);
+        }
+    }
+
+    /// GPM needs two samples: what happened since the sweep before.
+    fn activity(&self, device: &Device<'nvml>, before: &mut Before<'nvml>, out: &mut Values, watch: &Watch) {
+        let now = match watch.call("nvmlGpmSampleGet", || device.gpm_sample()) {
+            Ok(now) => now,
+            Err(why) => return out.refuse(GPM.iter().map(|metric| metric.1), why),
+        };
+        if let Some(earlier) = &before.gpm {
+            match watch.call("nvmlGpmMetricsGet", || gpm_metrics_get(self.nvml, earlier, &now, &self.gpm)) {
+                Ok(results) => {
+                    for (&(_, metric, factor), result) in GPM.iter().zip(results) {
+                        out.add(metric, result.map_err(Absent::from).and_then(|result| scaled(result.value, factor)));
+                    }
+                }
+                Err(why) => out.refuse(GPM.iter().map(|metric| metric.1), why),
+            }
+        }
+        before.gpm = Some(now);
+    }
+}
+
+fn scaled(value: f64, factor: f64) -> Value {
+    if value.is_finite() { Ok((value * factor) as i64) } else { Err(Absent::Range) }
+}
+
+/// What has a call of its own.
+fn getters(device: &Device<'_>, out: &mut Values, watch: &Watch) {
+    let memory = watch.call("nvmlDeviceGetMemoryInfo_v2", || device.memory_info());
+    match memory {
+        Ok(memory) => {
+            out.put(const { id("hbm_used_bytes") }, Ok::<_, Absent>(memory.used));
+            out.put(const { id("hbm_total_bytes") }, Ok::<_, Absent>(memory.total));
+        }
+        Err(why) => out.refuse([const { id("hbm_used_bytes") }, const { id("hbm_total_bytes") }], why),
+    }
+    let value = watch.call("nvmlDeviceGetTemperature", || device.temperature(TemperatureSensor::Gpu));
+    out.put(const { id("temperature_celsius") }, value);
+    out.put(const { id("sm_clock_mhz") }, watch.call("nvmlDeviceGetClockInfo", || device.clock_info(Clock::SM)));
+    out.put(const { id("memory_clock_mhz") }, watch.call("nvmlDeviceGetClockInfo", || device.clock_info(Clock::Memory)));
+    let value = watch.call("nvmlDeviceGetUtilizationRates", || device.utilization_rates());
+    out.put(const { id("gpu_utilization_ratio") }, value.map(|rates| rates.gpu));
+    let value = watch.call("nvmlDeviceGetCurrentClocksThrottleReasons", || device.current_throttle_reasons());
+    out.put(const { id("clocks_event_reasons") }, value.map(|reasons| reasons.bits()));
+    let value = watch.call("nvmlDeviceGetEnforcedPowerLimit", || device.enforced_power_limit());
+    out.put(const { id("power_limit_watts") }, value);
+    let value = watch.call("nvmlDeviceGetCurrPcieLinkGeneration", || device.current_pcie_link_gen());
+    out.put(const { id("pcie_link_generation") }, value);
+    let value = watch.call("nvmlDeviceGetCurrPcieLinkWidth", || device.current_pcie_link_width());
+    out.put(const { id("pcie_link_width") }, value);
+    let value = watch.call("nvmlDeviceGetPcieReplayCounter", || device.pcie_replay_counter());
+    out.put(const { id("pcie_replays_total") }, value);
+    let value = watch.call("nvmlDeviceGetTotalEnergyConsumption", || device.total_energy_consumption());
+    out.put(const { id("energy_joules_total") }, value);
+    for (metric, kind) in [
+        (const { id("ecc_corrected_total") }, MemoryError::Corrected),
+        (const { id("ecc_uncorrected_total") }, MemoryError::Uncorrected),
+    ] {
+        let count = watch.call("nvmlDeviceGetTotalEccErrors", || device.total_ecc_errors(kind, EccCounter::Aggregate));
+        out.put(metric, count);
     }
 }

@@ -3,12 +3,16 @@
 use gridstep_wire::pb::telemetry_server::{Telemetry, TelemetryServer};
 use gridstep_wire::{block, pb};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::transport::ServerTlsConfig;
 use tonic::{Request, Response, Status, Streaming};
+
+/// What it takes, where a test does not say otherwise.
+const MESSAGE_BYTES: u32 = 4 << 20;
 
 /// Everything that agents have said.
 #[derive(Clone, Default)]
@@ -27,21 +31,27 @@ impl Seen {
         self.start
     }
 
+    pub(crate) fn batches(&self) -> &[pb::Batch] {
+        &self.batches
+    }
+
     pub(crate) fn gpus(&self) -> usize {
         self.declared.entities.len()
     }
 
-    /// Entity, stamp (microseconds) and integer of every value of a GPU's metric.
+    /// Entity, stamp (microseconds) and integer of every value of a metric.
     pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = (u32, i64, i64)> + '_ {
-        let id = self.declared.metrics.iter().find(|metric| metric.name == name).map(|metric| metric.id);
-        let blocks = self.batches.iter().flat_map(|batch| batch.blocks.iter().map(move |block| (batch.base_us, block)));
-        blocks.flat_map(move |(base, table)| {
-            block::validate(table).expect("a valid block");
-            let column = table.columns.iter().find(|column| Some(column.metric) == id);
-            let rows: Vec<(u32, i64)> = block::rows(table, base).collect();
-            let values: Vec<Option<i64>> = column.map(|column| block::values(column, rows.len()).collect()).unwrap_or_default();
-            rows.into_iter().zip(values).filter_map(|((entity, ts), value)| Some((entity, ts, value?))).collect::<Vec<_>>()
-        })
+        let id = self.id(name);
+        self.batches.iter().flat_map(move |batch| values(batch, id))
+    }
+
+    /// The same of one batch.
+    pub(crate) fn values_of(&self, batch: &pb::Batch, name: &str) -> Vec<(u32, i64, i64)> {
+        values(batch, self.id(name))
+    }
+
+    fn id(&self, name: &str) -> Option<u32> {
+        self.declared.metrics.iter().find(|metric| metric.name == name).map(|metric| metric.id)
     }
 
     /// When the event came first, seconds since the scenario's start.
@@ -53,30 +63,52 @@ impl Seen {
     }
 }
 
+fn values(batch: &pb::Batch, id: Option<u32>) -> Vec<(u32, i64, i64)> {
+    let mut out = Vec::new();
+    for table in &batch.blocks {
+        block::validate(table).expect("a valid block");
+        let Some(column) = table.columns.iter().find(|column| Some(column.metric) == id) else { continue };
+        let values = block::values(column, table.dt_us.len());
+        let rows = block::rows(table, batch.base_us).zip(values);
+        out.extend(rows.filter_map(|((entity, ts), value)| Some((entity, ts, value?))));
+    }
+    out
+}
+
 #[derive(Clone)]
 pub(crate) struct Collector {
     pub(crate) address: String,
     seen: Arc<Mutex<Seen>>,
     changed: Arc<Notify>,
     breaks: watch::Sender<u32>,
+    max_message_bytes: u32,
+    /// Acknowledges nothing.
+    mute: Arc<AtomicBool>,
 }
 
 impl Collector {
+    /// One that takes no larger messages.
+    pub(crate) async fn start_narrow(max_message_bytes: u32) -> Self {
+        Self::serve("http", tonic::transport::Server::builder(), max_message_bytes).await
+    }
+
     pub(crate) async fn start() -> Self {
-        Self::serve("http", tonic::transport::Server::builder()).await
+        Self::start_narrow(MESSAGE_BYTES).await
     }
 
     /// Over TLS, with this certificate, for agents that show one of their own.
     pub(crate) async fn start_mutual_tls(tls: ServerTlsConfig) -> Self {
-        Self::serve("https", tonic::transport::Server::builder().tls_config(tls).expect("a TLS configuration")).await
+        Self::serve("https", tonic::transport::Server::builder().tls_config(tls).expect("a TLS configuration"), MESSAGE_BYTES)
+            .await
     }
 
-    async fn serve(scheme: &str, mut server: tonic::transport::Server) -> Self {
+    async fn serve(scheme: &str, mut server: tonic::transport::Server, max_message_bytes: u32) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = format!("{scheme}://localhost:{}", listener.local_addr().expect("an address").port());
         let start = crate::node::scenario_start();
         let seen = Arc::new(Mutex::new(Seen { start, ..Seen::default() }));
-        let collector = Self { address, seen, changed: Arc::default(), breaks: watch::channel(0).0 };
+        let breaks = watch::channel(0).0;
+        let collector = Self { address, seen, changed: Arc::default(), breaks, max_message_bytes, mute: Arc::default() };
         let service = TelemetryServer::new(collector.clone());
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
         tokio::spawn(server.add_service(service).serve_with_incoming(incoming));
@@ -85,6 +117,10 @@ impl Collector {
 
     pub(crate) fn seen(&self) -> Seen {
         self.seen.lock().expect("seen").clone()
+    }
+
+    pub(crate) fn mute(&self) {
+        self.mute.store(true, Ordering::Relaxed);
     }
 
     pub(crate) fn drop_streams(&self) {
@@ -112,7 +148,7 @@ impl Collector {
             pb::agent_message::Kind::Hello(hello) => {
                 seen.streams += 1;
                 seen.hello = Some(hello);
-                let welcome = pb::Welcome { max_message_bytes: 4 << 20, ..Default::default() };
+                let welcome = pb::Welcome { max_message_bytes: self.max_message_bytes, ..Default::default() };
                 Some(pb::collector_message::Kind::Welcome(welcome))
             }
             pb::agent_message::Kind::Declare(declare) => {
@@ -124,7 +160,7 @@ impl Collector {
                 // Durable well behind received: what lies between must be sent again after a break.
                 let ack = pb::Ack { received: batch.sequence, durable: batch.sequence.saturating_sub(5) };
                 seen.batches.push(batch);
-                Some(pb::collector_message::Kind::Ack(ack))
+                (!self.mute.load(Ordering::Relaxed)).then_some(pb::collector_message::Kind::Ack(ack))
             }
         };
         drop(seen);

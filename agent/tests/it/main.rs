@@ -2,10 +2,15 @@
 
 mod certificates;
 mod collector;
+mod driver;
+mod metrics;
 mod node;
+mod probe;
+mod stopping;
 
 use collector::{Collector, Seen};
 use node::Node;
+use prost::Message;
 
 /// An agent says within this time that something is wrong with a GPU, seconds.
 const SAID: f64 = 5.0;
@@ -54,6 +59,21 @@ async fn a_broken_stream_loses_nothing() {
     assert_eq!(got, whole);
 }
 
+/// What is too large for the collector is dropped and counted; the rest goes on.
+#[tokio::test]
+async fn no_message_is_larger_than_the_collector_takes() {
+    const MOST: usize = 300;
+    let collector = Collector::start_narrow(MOST as u32).await;
+    let node = Node::start("", &collector.address);
+    let gap = |seen: &Seen| seen.sequences.windows(2).any(|pair| pair[1] > pair[0] + 1);
+    let seen = collector.wait(PATIENCE, |seen| gap(seen) && power_rows(seen) >= 8 * 10).await;
+    assert!(seen.batches().iter().all(|batch| batch.encoded_len() <= MOST));
+    assert_eq!(seen.streams, 1);
+    let metrics = node.metrics();
+    let dropped = metrics.lines().find_map(|line| line.strip_prefix("gridstep_agent_batches_dropped_total ")).unwrap();
+    assert!(dropped.parse::<u64>().unwrap() > 0);
+}
+
 #[tokio::test]
 async fn a_lost_gpu_is_said_and_the_others_go_on() {
     let collector = Collector::start().await;
@@ -76,6 +96,17 @@ async fn a_hanging_call_is_said_and_the_others_come_back() {
     collector
         .wait(PATIENCE, |seen| power_rows(seen) > before + 7 * 10 && seen.values("up").any(|row| row.0 == 6 && row.2 == 0))
         .await;
+}
+
+/// Readers hang one after the other: the node says so, and not only one GPU after the other.
+#[tokio::test]
+async fn a_driver_that_hangs_for_all_gpus_is_said() {
+    let collector = Collector::start().await;
+    let fault = |gpu| format!("[[fault]]\nkind = \"hung_call\"\nnode = 0\ngpu = {gpu}\nstart = 3.0\n");
+    let _node = Node::start(&(0..8).map(fault).collect::<String>(), &collector.address);
+    let down = |seen: &Seen| (1..=8).all(|entity| seen.values("up").any(|row| row.0 == entity && row.2 == 0));
+    let seen = collector.wait(PATIENCE, |seen| seen.event("driver_hung", 0).is_some() && down(seen)).await;
+    assert!(seen.event("driver_hung", 0).unwrap() < 3.0 + SAID);
 }
 
 /// Calls return again after 20 s; the GPU is tried 30 s after it hung.

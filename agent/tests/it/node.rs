@@ -1,10 +1,12 @@
 //! One node: the agent's binary over the simulated driver.
 
-use std::io::Write;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Second 0 of the scenario: now.
 pub(crate) fn scenario_start() -> f64 {
@@ -13,17 +15,19 @@ pub(crate) fn scenario_start() -> f64 {
 
 pub(crate) struct Node {
     agent: Child,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
         let _ = self.agent.kill();
         let _ = self.agent.wait();
+        // Shown where a test fails.
+        print!("{}", self.log());
     }
 }
 
-fn library() -> &'static PathBuf {
+pub(crate) fn library() -> &'static PathBuf {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
         let test = std::env::current_exe().expect("this test's path");
@@ -32,6 +36,16 @@ fn library() -> &'static PathBuf {
         let places = [deps.join(name), deps.join("..").join(name)];
         places.into_iter().find(|path| path.exists()).expect("the simulated driver lies beside the tests")
     })
+}
+
+/// Writes the scenario of eight GPUs in training, with these faults, and gives the agent's environment.
+pub(crate) fn scenario(folder: &Path, faults: &str) -> [(&'static str, String); 2] {
+    let path = folder.join("scenario.toml");
+    let job = "[[job]]\nname = \"job\"\nnode_count = 1\n\
+        [[job.phase]]\nkind = \"compute\"\nseconds = 1.5\nwatts = 580\nsm_active = 0.92\n\
+        [[job.phase]]\nkind = \"communicate\"\nseconds = 0.5\nwatts = 240\nsm_active = 0.2\n";
+    fs::write(&path, format!("nodes = 1\n{faults}\n{job}")).expect("the scenario is written");
+    [("GRIDSTEP_SIM_SCENARIO", path.display().to_string()), ("GRIDSTEP_SIM_START", scenario_start().to_string())]
 }
 
 impl Node {
@@ -43,27 +57,71 @@ impl Node {
     /// The same with further lines in `[uplink]`.
     pub(crate) fn start_with(faults: &str, endpoint: &str, uplink: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let scenario = folder.path().join("scenario.toml");
-        let job = "[[job]]\nname = \"job\"\nnode_count = 1\n\
-            [[job.phase]]\nkind = \"compute\"\nseconds = 1.5\nwatts = 580\nsm_active = 0.92\n\
-            [[job.phase]]\nkind = \"communicate\"\nseconds = 0.5\nwatts = 240\nsm_active = 0.2\n";
-        std::fs::write(&scenario, format!("nodes = 1\n{job}{faults}")).expect("the scenario is written");
         let config = folder.path().join("agent.toml");
-        let mut file = std::fs::File::create(&config).expect("the configuration is written");
         let library = library().display();
-        write!(file, "node = \"testnode\"\n[reader]\nnvml_library = \"{library}\"\n[uplink]\nendpoint = \"{endpoint}\"\n{uplink}\n[http]\nlisten = \"127.0.0.1:0\"\n")
-            .expect("the configuration is written");
+        let text = format!(
+            "node = \"testnode\"\n[reader]\nnvml_library = \"{library}\"\n\
+            [uplink]\nendpoint = \"{endpoint}\"\n{uplink}\n[http]\nlisten = \"127.0.0.1:0\"\n"
+        );
+        fs::write(&config, text).expect("the configuration is written");
+        let log = File::create(folder.path().join("log")).expect("the log");
         let mut command = Command::new(env!("CARGO_BIN_EXE_gridstep-agent"));
-        command.arg("run").arg("--config").arg(&config).stdin(Stdio::null());
-        command.env("GRIDSTEP_SIM_SCENARIO", &scenario).env("GRIDSTEP_SIM_START", scenario_start().to_string());
-        Self { agent: command.spawn().expect("the agent starts"), _folder: folder }
+        command.arg("run").arg("--config").arg(&config).stdin(Stdio::null()).stderr(log);
+        command.envs(scenario(folder.path(), faults));
+        Self { agent: command.spawn().expect("the agent starts"), folder }
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Where the agent says that it serves `/metrics`.
+    fn address(&self) -> Option<String> {
+        Some(self.log().split_once("metrics=")?.1.split_once('\n')?.0.trim().to_owned())
+    }
+
+    pub(crate) fn serves(&self) -> bool {
+        self.address().is_some()
+    }
+
+    /// What `/metrics` shows, of an agent that serves.
+    pub(crate) fn metrics(&self) -> String {
+        let mut stream = TcpStream::connect(self.address().expect("an address")).expect("the agent listens");
+        write!(stream, "GET /metrics HTTP/1.0\r\n\r\n").expect("the request is sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer.split_once("\r\n\r\n").expect("a head and a body").1.to_owned()
+    }
+
+    /// A signal (`kill`'s argument) for the agent.
+    pub(crate) fn signal(&self, signal: &str) {
+        kill(signal, &self.agent.id().to_string());
+    }
+
+    /// How the agent ends, and after how many seconds.
+    pub(crate) async fn ended(&mut self) -> (ExitStatus, f64) {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.agent.try_wait().expect("the agent is a child") {
+                return (status, begun.elapsed().as_secs_f64());
+            }
+            assert!(begun.elapsed() < Duration::from_secs_f64(crate::PATIENCE), "the agent does not end");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// A signal (`kill`'s argument) for the agent's child.
     pub(crate) fn signal_reader(&self, signal: &str) {
-        let children = format!("/proc/{0}/task/{0}/children", self.agent.id());
-        let children = std::fs::read_to_string(children).expect("the agent's children");
-        let reader = children.split_whitespace().next().expect("a reader");
-        assert!(Command::new("kill").args([signal, reader]).status().expect("kill runs").success());
+        kill(signal, &self.reader());
     }
+
+    fn reader(&self) -> String {
+        let children = format!("/proc/{0}/task/{0}/children", self.agent.id());
+        let children = fs::read_to_string(children).expect("the agent's children");
+        children.split_whitespace().next().expect("a reader").to_owned()
+    }
+}
+
+fn kill(signal: &str, process: &str) {
+    assert!(Command::new("kill").args([signal, process]).status().expect("kill runs").success());
 }
