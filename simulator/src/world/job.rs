@@ -100,9 +100,8 @@ impl Course<'_> {
     /// When a run that begins at `begin` loses a GPU. The first run needs all of them; a restart goes without what is lost.
     fn loss(&self, begin: f64) -> Option<f64> {
         let first = !self.segments.iter().any(|s| s.activity == Activity::Stalled);
-        let of = |fault: &&Fault| match fault.start > begin {
-            true => Some(fault.start),
-            false => (first && fault.active(begin)).then_some(begin),
+        let of = |fault: &&Fault| {
+            if fault.start > begin { Some(fault.start) } else { (first && fault.active(begin)).then_some(begin) }
         };
         let lost = self.faults.iter().filter(|f| f.kind == FaultKind::LostGpu && self.job.on_lost_gpu != OnLostGpu::Continue);
         lost.filter_map(of).min_by(f64::total_cmp)
@@ -115,17 +114,27 @@ impl Course<'_> {
 
     /// Runs steps; a segment for each speed.
     fn train(&mut self, from: f64, to: f64) {
-        let slowing = |f: &&&Fault| f.hindrance().is_some();
-        let mut edges: Vec<f64> = self.faults.iter().filter(slowing).flat_map(|f| [f.start, f.end_or_forever()]).collect();
+        let matters = |f: &&&Fault| f.kind == FaultKind::LostGpu || f.hindrance().is_some();
+        let mut edges: Vec<f64> = self.faults.iter().filter(matters).flat_map(|f| [f.start, f.end_or_forever()]).collect();
         edges.retain(|edge| *edge > from && *edge < to);
-        edges.extend([from, to]);
+        edges.push(from);
         edges.sort_by(f64::total_cmp);
-        edges.dedup();
-        for pair in edges.windows(2) {
-            let active = self.faults.iter().filter(|f| f.active(pair[0]));
-            let stretch = active.filter_map(|f| f.hindrance()).map(|h| h.stretch).fold(1.0, f64::max);
-            self.train_steadily(pair[0], pair[1], stretch);
+        let mut speeds: Vec<(f64, f64)> = edges.into_iter().map(|edge| (edge, self.stretch(edge))).collect();
+        speeds.dedup_by_key(|(_, stretch)| *stretch);
+        for (i, (begin, stretch)) in speeds.iter().enumerate() {
+            let end = speeds.get(i + 1).map_or(to, |next| next.0);
+            self.train_steadily(*begin, end, *stretch);
         }
+    }
+
+    /// Factor by which compute takes longer at time `t` (s): that of the slowest GPU that is there.
+    fn stretch(&self, t: f64) -> f64 {
+        let lost = |slow: &Fault| {
+            let same = |f: &Fault| f.node == slow.node && (f.gpu.is_none() || f.gpu == slow.gpu);
+            self.faults.iter().any(|f| f.kind == FaultKind::LostGpu && f.active(t) && same(f))
+        };
+        let slowing = self.faults.iter().filter(|f| f.active(t) && !lost(f));
+        slowing.filter_map(|f| f.hindrance()).map(|h| h.stretch).fold(1.0, f64::max)
     }
 
     fn train_steadily(&mut self, from: f64, to: f64, stretch: f64) {

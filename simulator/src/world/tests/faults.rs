@@ -124,3 +124,12 @@ fn a_gpu_that_is_lost_before_the_start_lets_no_step_begin() {
     assert!(on.segments(0)[0].pace().is_some());
     assert_eq!(on.running(0), Some((0.0, f64::INFINITY)));
 }
+
+#[test]
+fn a_lost_gpu_slows_nobody_any_more() {
+    let job = "on_lost_gpu = \"restart\"\nstall_seconds = 20.0\nrestart_seconds = 10.0";
+    let hot = "kind = \"thermal\"\nnode = 0\ngpu = 1\nstart = 10.0\ndepth = 0.5";
+    let world = with(job, &format!("{hot}\n[[fault]]\nkind = \"lost_gpu\"\nnode = 0\ngpu = 1\nstart = 30.0"));
+    let steps: Vec<f64> = world.segments(0).iter().filter_map(|s| Some(s.pace()?.step)).collect();
+    assert_eq!(steps, [3.0, 5.0, 3.0]);
+}
