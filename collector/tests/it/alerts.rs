@@ -1,8 +1,13 @@
-//! Alerts, from samples of agents to notifications: a real collector, Debian's Alertmanager, a receiver of webhooks.
+//! Alerts, from samples of agents to notifications, with Debian's Alertmanager; and what we ship for that and for Prometheus and
+//! Grafana.
 
 mod alertmanager;
+mod dashboard;
 mod delivery;
+mod fleet;
+mod prometheus;
 mod receiver;
+mod secure;
 
 use crate::agent::{Agent, declare, hello, metric};
 use gridstep_collector::alerts::AlertmanagerConfig;

@@ -216,3 +216,15 @@ fn annotations_say_what_a_person_needs_to_disagree() {
     ];
     assert_eq!(alert.annotations.iter().map(|(name, text)| (*name, text.as_str())).collect::<Vec<_>>(), wanted);
 }
+
+/// Its text is held against the causes by tests/it/alerts/dashboard.rs.
+#[test]
+fn every_kind_has_a_runbook_and_a_rule_of_its_name() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let rules = std::fs::read_to_string(root.join("deploy/prometheus/gridstep.rules.yml")).unwrap();
+    for kind in [Kind::Straggler, Kind::PowerSwing, Kind::Job, Kind::GpuFault, Kind::Telemetry] {
+        let name = alertname(kind);
+        assert!(root.join(format!("docs/runbooks/{name}.md")).exists(), "{name}");
+        assert!(rules.contains(&format!("- alert: {name}\n")), "{name}");
+    }
+}

@@ -1,13 +1,12 @@
 //! Debian's Alertmanager with the configuration that we ship, in a hurry.
 
 use super::PATIENCE;
+use crate::collector::get_from;
 use serde_json::Value;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 const CONFIG: &str = include_str!("../../../../deploy/alertmanager/alertmanager.yml");
 
@@ -64,12 +63,8 @@ impl Alertmanager {
 
     /// Alerts with all these labels that it holds active, muted ones included.
     pub(super) async fn alerts(&self, labels: &[(&str, &str)]) -> Vec<Value> {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        stream.write_all(b"GET /api/v2/alerts HTTP/1.0\r\nHost: x\r\n\r\n").await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-        let all: Vec<Value> = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"));
+        let answer = get_from(self.address, "/api/v2/alerts").await;
+        let all: Vec<Value> = serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer}"));
         all.into_iter().filter(|alert| labels.iter().all(|(name, value)| alert["labels"][*name] == *value)).collect()
     }
 
@@ -88,7 +83,7 @@ impl Alertmanager {
 }
 
 /// Prometheus' programs say in their log where they listen.
-async fn listens(log: &Path) -> SocketAddr {
+pub(super) async fn listens(log: &Path) -> SocketAddr {
     let begun = Instant::now();
     loop {
         let text = std::fs::read_to_string(log).unwrap_or_default();
@@ -96,7 +91,7 @@ async fn listens(log: &Path) -> SocketAddr {
         if let Some(address) = line.and_then(|line| line.rsplit("address=").next()).and_then(|text| text.trim().parse().ok()) {
             return address;
         }
-        assert!(begun.elapsed() < PATIENCE, "{}: {text}", PathBuf::from(log).display());
+        assert!(begun.elapsed() < PATIENCE, "{}: {text}", log.display());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -17,7 +17,7 @@ fn one(alerts: &[Value]) -> bool {
     alerts.len() == 1
 }
 
-async fn until(what: &str, wanted: impl AsyncFn() -> bool) {
+pub(super) async fn until(what: &str, wanted: impl AsyncFn() -> bool) {
     let begun = Instant::now();
     while !wanted().await {
         assert!(begun.elapsed() < PATIENCE, "waited in vain: {what}");
@@ -25,7 +25,7 @@ async fn until(what: &str, wanted: impl AsyncFn() -> bool) {
     }
 }
 
-async fn metric(server: &Server, series: &str) -> f64 {
+pub(super) async fn metric(server: &Server, series: &str) -> f64 {
     let text = get(server, "/metrics").await;
     let line = text.lines().find_map(|line| line.strip_prefix(series)).unwrap_or_else(|| panic!("no {series} in {text}"));
     line.trim().parse().unwrap()
