@@ -26,7 +26,7 @@ while read -r program package; do
     if command -v "$program" >/dev/null; then
         echo "present: $package"
     elif [[ $(id -u) -eq 0 ]] && command -v apt-get >/dev/null; then
-        apt-get update -qq
+        apt-get update -qq </dev/null
         DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$package" >/dev/null </dev/null
         echo "installed: $package"
     else

@@ -16,7 +16,7 @@ pub(super) const OWN_LABELS: [&str; 10] =
     ["alertname", "kind", "condition", "cluster", "feeder", "rack", "job", "node", "gpu", "severity"];
 
 /// How loud.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Notify {
     /// Somebody looks at it in working hours.
     Ticket,
@@ -159,10 +159,9 @@ fn alertname(kind: Kind) -> &'static str {
 fn merge(alert: &mut Alert, later: Alert) {
     match (alert.ended_at, later.ended_at) {
         // What goes on is what is told.
-        (Some(_), None) => *alert = later,
         (None, Some(_)) => {}
+        (Some(_), _) => *alert = later,
         (None, None) => *alert = Alert { started_at: alert.started_at.min(later.started_at), ..later },
-        (Some(_), Some(_)) => *alert = later,
     }
 }
 
