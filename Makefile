@@ -1,7 +1,7 @@
 # What a developer runs; CI runs the same. `make help` lists the targets.
 SHELL := /bin/bash
 
-.PHONY: help build demo test deps lint
+.PHONY: help build demo test deps lint rules
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
@@ -15,8 +15,13 @@ lint: ## formatting and clippy, warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-deps: ## what the tests need beside Rust: a Python venv with third-party NVML clients, Debian's chromium
+rules: ## alert rules and examples for Prometheus and Alertmanager, by their own tools
+	promtool check config deploy/prometheus/prometheus.yml
+	promtool test rules deploy/prometheus/gridstep.rules.test.yml
+	amtool check-config deploy/alertmanager/alertmanager.yml
+
+deps: ## what the tests need beside Rust: a Python venv with third-party NVML clients, Debian's chromium, Prometheus, Alertmanager
 	deploy/test-deps.sh
 
-test: deps build lint ## everything
+test: deps build lint rules ## everything
 	cargo test --workspace --locked

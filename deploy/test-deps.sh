@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside Rust: Python's NVML clients in .venv, and chromium. Can be run again at any time.
+# Installs what the tests need beside Rust: Python's NVML clients in .venv, chromium, Prometheus and Alertmanager. Can be run
+# again at any time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -20,14 +21,21 @@ else
     echo "installed: ${packages[*]}"
 fi
 
-if command -v chromium >/dev/null; then
-    echo "present: chromium"
-elif [[ $(id -u) -eq 0 ]] && command -v apt-get >/dev/null; then
-    apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null
-    echo "installed: chromium"
-else
-    echo "missing: chromium (Debian: apt-get install chromium)" >&2
-    missing=1
-fi
+# A program, and the Debian package that has it. Where systemd runs, Debian starts the two services with it.
+while read -r program package; do
+    if command -v "$program" >/dev/null; then
+        echo "present: $package"
+    elif [[ $(id -u) -eq 0 ]] && command -v apt-get >/dev/null; then
+        apt-get update -qq </dev/null
+        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$package" >/dev/null </dev/null
+        echo "installed: $package"
+    else
+        echo "missing: $package (Debian: apt-get install $package)" >&2
+        missing=1
+    fi
+done <<'PACKAGES'
+chromium chromium
+prometheus prometheus
+prometheus-alertmanager prometheus-alertmanager
+PACKAGES
 exit "$missing"

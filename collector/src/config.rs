@@ -4,6 +4,7 @@
 
 mod faults;
 
+use crate::alerts::{self, AlertsConfig};
 use crate::judge::JudgeConfig;
 use faults::Faults;
 use serde::{Deserialize, Serialize};
@@ -44,6 +45,7 @@ pub struct EdgeConfig {
     /// The topology file. None: what is seen is all there is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topology: Option<PathBuf>,
+    pub alerts: AlertsConfig,
 }
 
 /// `[grpc]`: where agents connect to.
@@ -85,6 +87,7 @@ impl Default for EdgeConfig {
             state_dir: "/var/lib/gridstep".into(),
             checkpoint_interval: Duration::from_secs(5),
             topology: None,
+            alerts: AlertsConfig::default(),
         }
     }
 }
@@ -102,7 +105,7 @@ impl Default for HttpConfig {
 }
 
 /// Top-level keys of [`EdgeConfig`]; all others are the judging's.
-const EDGE_KEYS: [&str; 5] = ["grpc", "http", "state_dir", "checkpoint_interval", "topology"];
+const EDGE_KEYS: [&str; 6] = ["grpc", "http", "state_dir", "checkpoint_interval", "topology", "alerts"];
 
 /// Shorter, and the collector does little else than writing.
 const SHORTEST_CHECKPOINT_INTERVAL: Duration = Duration::from_millis(100);
@@ -121,6 +124,7 @@ impl Config {
         let mut faults = Faults::default();
         let config = Self { edge: faults.section(edge), judge: faults.section(judge) };
         config.edge.check(&mut faults);
+        faults.extend(alerts::faults(&config.edge.alerts));
         faults.extend(config.judge.power.limits.faults());
         match faults.into_list() {
             list if list.is_empty() => Ok(config),
@@ -179,9 +183,26 @@ mod tests {
             contracted_watts = "many"
             step_1s_watts = -3.0
             step_2s_watts = 1.0
+            [alerts]
+            minimum = "loud"
+            expire_after = "31s"
+            external_url = "gridstep.example"
+            labels = { "a-b" = "", job = "x" }
+            [[alerts.alertmanager]]
+            url = "http://me:secret@host"
+            [[alerts.alertmanager]]
+            url = "http://host"
+            ca_file = "x"
         "#;
         let found = faults(text);
         let keys = [
+            "alerts.alertmanager.ca_file:",
+            "alerts.alertmanager.url:",
+            "alerts.expire_after:",
+            "alerts.external_url:",
+            "alerts.labels.a-b:",
+            "alerts.labels.job:",
+            "alerts.minimum:",
             "checkpoint_interval:",
             "grpc.listen:",
             "grpc.port:",
@@ -195,6 +216,7 @@ mod tests {
             assert!(found.iter().any(|fault| fault.starts_with(key)), "{key} in {found:#?}");
         }
         assert_eq!(found.len(), keys.len(), "{found:#?}");
+        assert!(!found.concat().contains("secret"), "{found:#?}");
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! agent ═══▶ ingest ─▶ align ─┬▶ power, stragglers, faults ─▶ incidents ─▶ web, store
+//! agent ═══▶ ingest ─▶ align ─┬▶ power, stragglers, faults ─▶ incidents ─▶ web, alerts, store
 //!            replay ─────────┘
 //!
 //! **The collector**: takes what the agents send (or a recording holds), and judges it. Everything from [`align`] to
 //! [`incidents`] is pure: a function of samples and their times of arrival, the same live and in a replay ([`judge`]).
 
+pub mod alerts;
 pub mod align;
 pub mod cli;
 pub mod config;

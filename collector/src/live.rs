@@ -10,6 +10,7 @@ mod view;
 pub(crate) use nodes::{Acked, Full, Joined};
 pub(crate) use view::{GpuCell, NodeView, View};
 
+use crate::alerts::{AlertsConfig, Announced};
 use crate::ingest::{Decoded, Identity};
 use crate::judge::Judge;
 use crate::metrics::Metrics;
@@ -64,6 +65,10 @@ pub(crate) struct Live {
     judge: Judge,
     basis: Basis,
     nodes: Nodes,
+    alerts: AlertsConfig,
+    announced: Announced,
+    /// Incidents have changed since the last view.
+    revised: bool,
     state: Arc<StateDir>,
     metrics: Arc<Metrics>,
     view: watch::Sender<Arc<View>>,
@@ -86,9 +91,10 @@ impl Live {
     pub(crate) fn new(
         state: StateDir,
         basis: Basis,
+        alerts: AlertsConfig,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, watch::Receiver<Arc<View>>), StateError> {
-        let (judge, records) = match state.load()? {
+        let (judge, records, mut announced) = match state.load()? {
             Some(saved) => {
                 let mut judge = saved.judge;
                 if saved.basis != basis {
@@ -96,15 +102,20 @@ impl Live {
                     judge.reconfigure(basis.config.clone(), &basis.places);
                 }
                 judge.hold(Micros::now() + RESUME_HOLD_US);
-                (judge, saved.nodes)
+                (judge, saved.nodes, saved.announced)
             }
-            None => (Judge::new(basis.config.clone(), &basis.places), Vec::new()),
+            None => (Judge::new(basis.config.clone(), &basis.places), Vec::new(), Announced::default()),
         };
+        // Under the present configuration, what is open may be worth more.
+        judge.incidents().for_each(|incident| announced.note(incident, alerts.minimum));
         let mut live = Self {
             misplaced_seen: (judge.late_samples(), judge.ahead_samples()),
             judge,
             basis,
             nodes: Nodes::new(records),
+            alerts,
+            announced,
+            revised: true,
             state: Arc::new(state),
             metrics,
             view: watch::channel(Arc::default()).0,
@@ -112,7 +123,8 @@ impl Live {
             checkpoint_failed: false,
         };
         // Whether the directory can be written must show at the start.
-        live.state.store(&live.encode()?)?;
+        let bytes = live.encode()?;
+        live.state.store(&bytes)?;
         live.publish();
         let view = live.view.subscribe();
         Ok((live, view))
@@ -191,29 +203,36 @@ impl Live {
         self.nodes.acknowledge(node);
     }
 
+    /// What is announced of an incident goes by its first revision, so every revision is looked at.
+    fn take_revisions(&mut self) {
+        for incident in self.judge.take_revisions() {
+            self.announced.note(&incident, self.alerts.minimum);
+            self.revised = true;
+        }
+    }
+
     fn publish(&mut self) {
-        let changed = !self.judge.take_revisions().is_empty();
-        let last = self.view.borrow().clone();
-        let incidents = match changed || last.at == Micros::default() {
+        self.take_revisions();
+        let incidents = match std::mem::take(&mut self.revised) {
             true => Arc::new(self.judge.incidents().cloned().collect()),
-            false => last.incidents.clone(),
+            false => self.view.borrow().incidents.clone(),
         };
-        self.metrics.set_incidents(&incidents);
         let misplaced = (self.judge.late_samples(), self.judge.ahead_samples());
         self.metrics.late_samples.inc_by(misplaced.0.saturating_sub(self.misplaced_seen.0));
         self.metrics.ahead_samples.inc_by(misplaced.1.saturating_sub(self.misplaced_seen.1));
         self.misplaced_seen = misplaced;
-        let view = view::build(&self.judge, &self.nodes, incidents, self.checkpoint_failed);
-        if let Some(point) = view.power.last() {
-            self.metrics.cluster_power.set(point.watts);
-            self.metrics.cluster_completeness.set(point.completeness);
-        }
-        self.metrics.nodes_connected.set(view.nodes.iter().filter(|node| node.connected).count() as i64);
+        let now = Micros::now();
+        self.announced.forget(&incidents, &self.alerts, now);
+        self.metrics.incidents.set(&incidents, &self.announced);
+        let alerts = Arc::new(self.announced.alerts(&incidents, &self.alerts, now));
+        let view = view::build(&self.judge, &self.nodes, incidents, alerts, self.checkpoint_failed);
+        self.metrics.fleet.set(&view);
         self.view.send_replace(Arc::new(view));
     }
 
-    fn encode(&self) -> Result<Vec<u8>, StateError> {
-        state::encode(&self.basis, &self.nodes.records(), &self.judge)
+    fn encode(&mut self) -> Result<Vec<u8>, StateError> {
+        self.take_revisions();
+        state::encode(&self.basis, &self.nodes.records(), &self.judge, &self.announced)
     }
 
     /// Encodes at this instant, between two batches; writes aside.

@@ -1,23 +1,22 @@
-//! The collector's own metrics, in a registry of their own.
+//! The collector's own metrics, in a registry of their own. Their names are frozen: dashboards and rules go by them.
+//!
+//! No label is named `job` or `instance`: Prometheus gives those to whom it scrapes.
 
-use crate::incidents::{Incident, Kind, Severity, State};
+mod alerts;
+mod fleet;
+mod incidents;
+
+pub(crate) use alerts::AlertMetrics;
+
+use alerts::Alertmanagers;
+use fleet::FleetMetrics;
+use incidents::IncidentMetrics;
 use prometheus::core::{AtomicU64, GenericCounter};
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, Result,
-    TextEncoder,
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, Result, TextEncoder, core,
 };
 
 type Counter = GenericCounter<AtomicU64>;
-
-const KINDS: [(Kind, &str); 5] = [
-    (Kind::Straggler, "straggler"),
-    (Kind::PowerSwing, "power_swing"),
-    (Kind::Job, "job"),
-    (Kind::GpuFault, "gpu_fault"),
-    (Kind::Telemetry, "telemetry"),
-];
-const SEVERITIES: [(Severity, &str); 3] =
-    [(Severity::Info, "info"), (Severity::Warning, "warning"), (Severity::Critical, "critical")];
 
 /// Bounds of the buckets for the time that a checkpoint takes, seconds.
 const CHECKPOINT_BUCKETS: [f64; 8] = [0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0];
@@ -25,10 +24,9 @@ const CHECKPOINT_BUCKETS: [f64; 8] = [0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 2.5, 1
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
-    pub(crate) cluster_power: Gauge,
-    pub(crate) cluster_completeness: Gauge,
-    incidents_open: IntGaugeVec,
-    pub(crate) nodes_connected: IntGauge,
+    pub(crate) fleet: FleetMetrics,
+    pub(crate) incidents: IncidentMetrics,
+    alertmanagers: Alertmanagers,
     pub(crate) streams: IntGauge,
     pub(crate) batches: IntCounter,
     pub(crate) duplicate_batches: IntCounter,
@@ -59,30 +57,19 @@ impl Metrics {
             registry.register(Box::new(gauge.clone()))?;
             Ok(gauge)
         };
-        let float = |name: &str, help: &str| -> Result<Gauge> {
-            let gauge = Gauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok(gauge)
-        };
-        let open = Opts::new("gridstep_incidents_open", "Incidents that are open.");
-        let incidents_open = IntGaugeVec::new(open, &["kind", "severity"])?;
         let rejected = Opts::new("gridstep_collector_rejected_messages_total", "Messages that ended their stream: malformed.");
         let rejected_messages = IntCounterVec::new(rejected, &["reason"])?;
         let checkpoint = HistogramOpts::new("gridstep_collector_checkpoint_seconds", "Time to write a checkpoint.");
         let checkpoint_seconds = Histogram::with_opts(checkpoint.buckets(CHECKPOINT_BUCKETS.to_vec()))?;
-        registry.register(Box::new(incidents_open.clone()))?;
         registry.register(Box::new(rejected_messages.clone()))?;
         registry.register(Box::new(checkpoint_seconds.clone()))?;
         for reason in ["hello", "empty", "declare", "batch"] {
             rejected_messages.with_label_values(&[reason]);
         }
         Ok(Self {
-            cluster_power: float("gridstep_cluster_power_watts", "Power of the fleet on the configured basis, last final bin.")?,
-            cluster_completeness: float(
-                "gridstep_cluster_completeness_ratio",
-                "Share of the expected sources that the power rests on.",
-            )?,
-            nodes_connected: gauge("nodes_connected", "Nodes with a stream.")?,
+            fleet: FleetMetrics::new(&registry)?,
+            incidents: IncidentMetrics::new(&registry)?,
+            alertmanagers: Alertmanagers::new(&registry)?,
             streams: gauge("streams", "Open streams of agents.")?,
             batches: counter("batches_total", "Batches taken.")?,
             duplicate_batches: counter("duplicate_batches_total", "Batches that came again and were not taken.")?,
@@ -95,21 +82,14 @@ impl Metrics {
             queue_batches: gauge("queue_batches", "Messages that wait for the judging.")?,
             checkpoint_failures: counter("checkpoint_failures_total", "Checkpoints that could not be written.")?,
             checkpoint_bytes: gauge("checkpoint_bytes", "Size of the last checkpoint.")?,
-            incidents_open,
             rejected_messages,
             checkpoint_seconds,
             registry,
         })
     }
 
-    pub(crate) fn set_incidents(&self, incidents: &[Incident]) {
-        for (kind, kind_name) in KINDS {
-            for (severity, severity_name) in SEVERITIES {
-                let open = |one: &&Incident| one.state == State::Open && one.kind == kind && one.severity == severity;
-                let count = incidents.iter().filter(open).count();
-                self.incidents_open.with_label_values(&[kind_name, severity_name]).set(count as i64);
-            }
-        }
+    pub(crate) fn alertmanager(&self, url: &str) -> AlertMetrics {
+        self.alertmanagers.instance(url)
     }
 
     /// Prometheus' text format.
@@ -118,4 +98,10 @@ impl Metrics {
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
     }
+}
+
+/// Makes a metric known.
+fn add<T: core::Collector + Clone + 'static>(registry: &Registry, metric: T) -> Result<T> {
+    registry.register(Box::new(metric.clone()))?;
+    Ok(metric)
 }

@@ -2,6 +2,7 @@
 
 mod listen;
 
+use crate::alerts;
 use crate::config::Config;
 use crate::ingest::Ingest;
 use crate::live::{Live, QUEUE_MESSAGES};
@@ -15,7 +16,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -32,6 +33,8 @@ pub struct Server {
     edge: Vec<JoinHandle<Result<()>>>,
     live_stop: CancellationToken,
     live: JoinHandle<Result<()>>,
+    /// End with the server: whoever comes after it says everything again.
+    _couriers: JoinSet<()>,
 }
 
 impl Server {
@@ -40,12 +43,13 @@ impl Server {
         let places = config.edge.topology.as_deref().map(topology::read).transpose()?.unwrap_or_default();
         let metrics = Arc::new(Metrics::new().context("register metrics")?);
         let state = StateDir::open(&config.edge.state_dir)?;
-        let (live, view) = Live::new(state, Basis { config: config.judge, places }, metrics.clone())?;
+        let (live, view) = Live::new(state, Basis { config: config.judge, places }, config.edge.alerts.clone(), metrics.clone())?;
         let grpc = listen::bind(config.edge.grpc.listen).await?;
         let http = listen::bind(config.edge.http.listen).await?;
         let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
         let builder = listen::grpc(config.edge.grpc.tls.as_ref())?;
 
+        let couriers = alerts::start(&config.edge.alerts, &view, &metrics)?;
         let (edge_stop, live_stop) = (CancellationToken::new(), CancellationToken::new());
         let (sender, inbound) = mpsc::channel(QUEUE_MESSAGES);
         let period = config.edge.checkpoint_interval;
@@ -58,7 +62,7 @@ impl Server {
             tokio::spawn(listen::serve_http(http, router, edge_stop.clone())),
         ];
         info!(grpc = %grpc_address, http = %http_address, "collector listens");
-        Ok(Self { grpc: grpc_address, http: http_address, edge_stop, edge, live_stop, live })
+        Ok(Self { grpc: grpc_address, http: http_address, edge_stop, edge, live_stop, live, _couriers: couriers })
     }
 
     /// Waits until a task ends by itself, which none should.

@@ -3,6 +3,7 @@
 //! The checkpoint: the judging as it stands, and up to where each agent's batches are in it. What an agent hears to be
 //! durable is in the file; what is not in it comes again after a restart. So nothing is lost and nothing counted twice.
 
+use crate::alerts::Announced;
 use crate::fleet::Place;
 use crate::judge::{Judge, JudgeConfig};
 use serde::{Deserialize, Serialize};
@@ -43,13 +44,16 @@ pub(crate) struct Basis {
 
 /// What a checkpoint holds.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Saved<B, N, J> {
+pub(crate) struct Saved<B, N, J, A> {
     pub(crate) basis: B,
     pub(crate) nodes: N,
     pub(crate) judge: J,
+    /// Absent in a file of an older version.
+    #[serde(default)]
+    pub(crate) announced: A,
 }
 
-pub(crate) type Loaded = Saved<Basis, Vec<(String, NodeRecord)>, Judge>;
+pub(crate) type Loaded = Saved<Basis, Vec<(String, NodeRecord)>, Judge, Announced>;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StateError {
@@ -125,9 +129,15 @@ impl StateDir {
 }
 
 /// The bytes of a checkpoint file.
-pub(crate) fn encode(basis: &Basis, nodes: &[(&str, &NodeRecord)], judge: &Judge) -> Result<Vec<u8>, StateError> {
+pub(crate) fn encode(
+    basis: &Basis,
+    nodes: &[(&str, &NodeRecord)],
+    judge: &Judge,
+    announced: &Announced,
+) -> Result<Vec<u8>, StateError> {
     let mut bytes = vec![0; HEADER_BYTES];
-    ciborium::into_writer(&Saved { basis, nodes, judge }, &mut bytes).map_err(|error| StateError::Encode(error.to_string()))?;
+    ciborium::into_writer(&Saved { basis, nodes, judge, announced }, &mut bytes)
+        .map_err(|error| StateError::Encode(error.to_string()))?;
     let sum = crc32fast::hash(&bytes[HEADER_BYTES..]);
     bytes[..8].copy_from_slice(MAGIC);
     bytes[8..HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
@@ -159,7 +169,11 @@ mod tests {
         let state = StateDir::open(folder.path()).unwrap();
         assert!(state.load().unwrap().is_none());
         let record = NodeRecord { spool: u64::MAX, received: 7, samples: 9, lost_batches: 1 };
-        state.store(&encode(&basis(), &[("n1", &record)], &Judge::new(JudgeConfig::default(), &[])).unwrap()).unwrap();
+        state
+            .store(
+                &encode(&basis(), &[("n1", &record)], &Judge::new(JudgeConfig::default(), &[]), &Announced::default()).unwrap(),
+            )
+            .unwrap();
         let loaded = state.load().unwrap().unwrap();
         assert_eq!((loaded.basis, loaded.nodes), (basis(), vec![("n1".into(), record)]));
     }
@@ -168,7 +182,7 @@ mod tests {
     fn a_corrupt_file_is_set_aside() {
         let folder = tempfile::tempdir().unwrap();
         let state = StateDir::open(folder.path()).unwrap();
-        let mut bytes = encode(&basis(), &[], &Judge::new(JudgeConfig::default(), &[])).unwrap();
+        let mut bytes = encode(&basis(), &[], &Judge::new(JudgeConfig::default(), &[]), &Announced::default()).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         state.store(&bytes).unwrap();
         assert!(state.load().unwrap().is_none());

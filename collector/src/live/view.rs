@@ -1,6 +1,7 @@
 //! What pages, API and metrics see: a copy of the judging's results, made once a second.
 
 use super::nodes::{Node, Nodes};
+use crate::alerts::Alert;
 use crate::fleet::GpuSlot;
 use crate::incidents::{Incident, rfc3339};
 use crate::judge::{Judge, PowerPoint};
@@ -19,6 +20,8 @@ pub(crate) struct View {
     pub(crate) limits: Option<Resolved>,
     /// Newest last.
     pub(crate) incidents: Arc<Vec<Incident>>,
+    /// What somebody is to be told.
+    pub(crate) alerts: Arc<Vec<Alert>>,
     pub(crate) nodes: Vec<NodeView>,
     /// The last checkpoint could not be written.
     pub(crate) checkpoint_failed: bool,
@@ -33,7 +36,9 @@ pub(crate) struct NodeView {
     /// None: the topology file does not know the node.
     pub(crate) in_service: Option<bool>,
     pub(crate) connected: bool,
-    /// When its last batch came, RFC 3339.
+    /// When its last batch came; likewise as RFC 3339.
+    #[serde(skip)]
+    pub(crate) last_batch: Option<Micros>,
     pub(crate) last_batch_at: Option<String>,
     pub(crate) received: u64,
     pub(crate) durable: u64,
@@ -58,13 +63,20 @@ pub(crate) struct GpuCell {
     pub(crate) up: Option<bool>,
 }
 
-pub(super) fn build(judge: &Judge, nodes: &Nodes, incidents: Arc<Vec<Incident>>, checkpoint_failed: bool) -> View {
+pub(super) fn build(
+    judge: &Judge,
+    nodes: &Nodes,
+    incidents: Arc<Vec<Incident>>,
+    alerts: Arc<Vec<Alert>>,
+    checkpoint_failed: bool,
+) -> View {
     View {
         at: Micros::now(),
         judged_until: judge.judged_until(),
         power: judge.power_history().collect(),
         limits: Some(judge.limits()),
         incidents,
+        alerts,
         nodes: node_views(judge, nodes),
         checkpoint_failed,
     }
@@ -84,6 +96,7 @@ fn node_views(judge: &Judge, nodes: &Nodes) -> Vec<NodeView> {
                 feeder: node.place.as_ref().map(|place| place.feeder.clone()),
                 in_service: node.place.as_ref().map(|place| place.in_service),
                 connected: sent.is_connected(),
+                last_batch: sent.last_batch,
                 last_batch_at: sent.last_batch.map(rfc3339),
                 received: sent.record.received,
                 durable: sent.durable,

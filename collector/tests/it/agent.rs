@@ -35,7 +35,7 @@ pub(crate) fn declare() -> agent_message::Kind {
     })
 }
 
-fn metric(name: &str) -> u32 {
+pub(crate) fn metric(name: &str) -> u32 {
     catalog::GPU.iter().position(|metric| metric.name == name).unwrap() as u32 + 1
 }
 

@@ -27,7 +27,12 @@ pub(crate) async fn start(state: &Path) -> Server {
 
 /// The body of an answer with status 200.
 pub(crate) async fn get(server: &Server, path: &str) -> String {
-    let mut stream = TcpStream::connect(server.http).await.unwrap();
+    get_from(server.http, path).await
+}
+
+/// From any program.
+pub(crate) async fn get_from(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();

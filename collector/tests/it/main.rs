@@ -1,6 +1,7 @@
 //! The collector from outside: real listeners on free ports, a client that speaks as an agent does, the API over HTTP.
 
 mod agent;
+mod alerts;
 mod checkpoint;
 mod collector;
 mod commands;
