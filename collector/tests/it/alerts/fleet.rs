@@ -119,7 +119,7 @@ async fn what_we_ship_works_on_a_fleet() {
     check_names(&prometheus).await;
     check_rules(&prometheus).await;
     check_metrics("the collector's", &get_from(server.http, "/metrics").await);
-    // And the agent's, as soon as its totals are counters: check_metrics("the agent's", &get_from(agents.http[0], "/metrics").await);
+    check_metrics("the agent's", &get_from(agents.http[0], "/metrics").await);
     server.stop().await.unwrap();
 }
 
