@@ -4,6 +4,7 @@ use crate::reader::protocol::{Inventory, Sweep};
 use crate::spool::{Level, Pushed};
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use gridstep_wire::catalog;
+use prometheus::core::Collector;
 use prometheus::{Counter, Encoder, GaugeVec, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -53,7 +54,7 @@ pub struct Metrics {
     pub connected: IntGauge,
     pub sent_bytes: IntCounter,
     samples: IntCounter,
-    batches: IntCounter,
+    pub(crate) batches: IntCounter,
     batch_bytes: IntCounter,
     spool_bytes: IntGauge,
     spool_batches: IntGauge,
@@ -177,6 +178,15 @@ impl Metrics {
         self.spool_batches.set(level.batches as i64);
     }
 
+    /// GPUs that answer, and GPUs that do not.
+    pub(crate) fn gpus(&self) -> (usize, usize) {
+        let families = self.up.collect();
+        let gauges: Vec<f64> =
+            families.iter().flat_map(|family| family.get_metric()).map(|metric| metric.get_gauge().get_value()).collect();
+        let up = gauges.iter().filter(|&&up| up > 0.0).count();
+        (up, gauges.len() - up)
+    }
+
     pub fn text(&self) -> String {
         let mut out = Vec::new();
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut out);
@@ -189,7 +199,7 @@ fn exported(kind: &str, name: &str, unit: &str) -> (String, String) {
     (format!("gridstep_{kind}_{name}"), format!("{} ({unit})", name.replace('_', " ")))
 }
 
-fn add<T: prometheus::core::Collector + Clone + 'static>(registry: &Registry, metric: T) -> prometheus::Result<T> {
+fn add<T: Collector + Clone + 'static>(registry: &Registry, metric: T) -> prometheus::Result<T> {
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
 }
@@ -198,6 +208,7 @@ pub async fn bind(config: &Config) -> std::io::Result<TcpListener> {
     TcpListener::bind(config.listen).await
 }
 
+/// Until dropped: then open connections end too, and nobody goes on scraping what does not change any more.
 pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> std::io::Result<()> {
     let ready = |State(metrics): State<Arc<Metrics>>| async move {
         if metrics.reader_up.get() == 1 {
@@ -211,5 +222,6 @@ pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> std::io::Res
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .with_state(metrics);
-    axum::serve(listener, router).await
+    let (_open, dropped) = tokio::sync::oneshot::channel::<()>();
+    axum::serve(listener, router).with_graceful_shutdown(async move { drop(dropped.await) }).await
 }

@@ -14,6 +14,7 @@ pub mod host;
 pub mod jobs;
 pub mod probe;
 pub mod reader;
+pub mod service;
 pub mod spool;
 pub mod supervisor;
 pub mod uplink;
@@ -27,8 +28,8 @@ use tokio::sync::mpsc;
 /// Frames from the reader that may wait for the batcher.
 const FRAMES: usize = 256;
 
-/// Runs until `shutdown` is over.
-pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+/// Runs until `shutdown` is over, and tells `service` how it is.
+pub async fn run(config: Config, service: &service::Service, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let metrics = Arc::new(exporter::Metrics::new()?);
     let http = exporter::bind(&config.http).await.with_context(|| format!("listening on {}", config.http.listen))?;
     let spool = Arc::new(spool::Spool::new(config.spool.max_bytes));
@@ -45,6 +46,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         () = batcher => {}
         () = channel.run() => {}
         served = exporter::serve(http, metrics.clone()) => served.context("serving /metrics")?,
+        never = service.tend(&metrics, &spool) => match never {},
     }
     Ok(())
 }

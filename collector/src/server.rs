@@ -4,7 +4,7 @@ mod listen;
 
 use crate::config::Config;
 use crate::ingest::Ingest;
-use crate::live::{Live, QUEUE_MESSAGES};
+use crate::live::{Live, QUEUE_MESSAGES, View};
 use crate::metrics::Metrics;
 use crate::state::{Basis, StateDir};
 use crate::topology;
@@ -14,7 +14,7 @@ use gridstep_wire::Micros;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -32,6 +32,7 @@ pub struct Server {
     edge: Vec<JoinHandle<Result<()>>>,
     live_stop: CancellationToken,
     live: JoinHandle<Result<()>>,
+    view: watch::Receiver<Arc<View>>,
 }
 
 impl Server {
@@ -52,13 +53,18 @@ impl Server {
         let stop = live_stop.clone();
         let live = tokio::spawn(async move { live.run(inbound, period, stop).await.context("write the last checkpoint") });
         let ingest = Ingest { live: sender, metrics: metrics.clone(), instance: instance(), stop: edge_stop.clone() };
-        let router = Web { view, metrics }.into_router();
+        let router = Web { view: view.clone(), metrics }.into_router();
         let edge = vec![
             tokio::spawn(listen::serve_grpc(builder, grpc, ingest, edge_stop.clone())),
             tokio::spawn(listen::serve_http(http, router, edge_stop.clone())),
         ];
         info!(grpc = %grpc_address, http = %http_address, "collector listens");
-        Ok(Self { grpc: grpc_address, http: http_address, edge_stop, edge, live_stop, live })
+        Ok(Self { grpc: grpc_address, http: http_address, edge_stop, edge, live_stop, live, view })
+    }
+
+    /// What the judging publishes each second.
+    pub(crate) fn view(&self) -> watch::Receiver<Arc<View>> {
+        self.view.clone()
     }
 
     /// Waits until a task ends by itself, which none should.
