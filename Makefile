@@ -1,9 +1,11 @@
 # What a developer runs; CI runs the same. `make help` lists the targets.
 SHELL := /bin/bash
 
-.PHONY: help build demo test deps lint rules
+CARGO_DEB := target/tools/bin/cargo-deb
+
+.PHONY: help build demo test test-systemd deb deps lint rules
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
 build: ## all binaries and the simulated driver, in the one profile that tests and demo share
 	cargo build --workspace --locked
@@ -20,8 +22,20 @@ rules: ## alert rules and examples for Prometheus and Alertmanager, by their own
 	promtool test rules deploy/prometheus/gridstep.rules.test.yml
 	amtool check-config deploy/alertmanager/alertmanager.yml
 
-deps: ## what the tests need beside Rust: a Python venv with third-party NVML clients, Debian's chromium, Prometheus, Alertmanager
+deps: $(CARGO_DEB) ## what the tests need beside Rust: third-party NVML clients, and programs of Debian's
 	deploy/test-deps.sh
 
-test: deps build lint rules ## everything
+# Kept under target/, as installing it takes two minutes.
+$(CARGO_DEB):
+	cargo install cargo-deb --locked --version 3.8.0 --root target/tools
+
+deb: $(CARGO_DEB) ## Debian packages of both daemons, into target/debian
+	cargo build --release --locked -p gridstep-agent -p gridstep-collector
+	$(CARGO_DEB) -p gridstep-agent --no-build
+	$(CARGO_DEB) -p gridstep-collector --no-build
+
+test-systemd: deps build ## installs both packages into a small Debian, boots it, and looks whether the units keep what they promise
+	deploy/tests/systemd.sh
+
+test: deps build lint rules test-systemd ## everything
 	cargo test --workspace --locked

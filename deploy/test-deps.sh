@@ -1,10 +1,8 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside Rust: Python's NVML clients in .venv, chromium, Prometheus and Alertmanager. Can be run
-# again at any time.
+# Installs what the tests need beside Rust: Python's NVML clients in .venv, and Debian packages. Can be run again at any time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-missing=0
 packages=(nvidia-ml-py nvitop gpustat)
 
 if [[ ! -x .venv/bin/python ]]; then
@@ -21,21 +19,28 @@ else
     echo "installed: ${packages[*]}"
 fi
 
-# A program, and the Debian package that has it. Where systemd runs, Debian starts the two services with it.
+# Programs, and the Debian packages that have them. Where systemd runs, Debian starts the services of the last two.
+needed=()
 while read -r program package; do
     if command -v "$program" >/dev/null; then
         echo "present: $package"
-    elif [[ $(id -u) -eq 0 ]] && command -v apt-get >/dev/null; then
-        apt-get update -qq </dev/null
-        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "$package" >/dev/null </dev/null
-        echo "installed: $package"
     else
-        echo "missing: $package (Debian: apt-get install $package)" >&2
-        missing=1
+        needed+=("$package")
     fi
 done <<'PACKAGES'
 chromium chromium
+curl curl
+debootstrap debootstrap
+systemd-nspawn systemd-container
 prometheus prometheus
 prometheus-alertmanager prometheus-alertmanager
 PACKAGES
-exit "$missing"
+
+if [[ ${#needed[@]} -gt 0 && $(id -u) -eq 0 ]] && command -v apt-get >/dev/null; then
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${needed[@]}" >/dev/null
+    echo "installed: ${needed[*]}"
+elif [[ ${#needed[@]} -gt 0 ]]; then
+    echo "missing: ${needed[*]} (Debian: apt-get install ${needed[*]})" >&2
+    exit 1
+fi

@@ -42,7 +42,7 @@ pub struct Batcher {
     events: Vec<(i64, pb::Event)>,
     /// XIDs by GPU since the agent started.
     xids: BTreeMap<u32, i64>,
-    /// GPUs that have been seen.
+    /// GPUs that are declared.
     known: BTreeSet<u32>,
     /// No reader delivers.
     gone: bool,
@@ -172,6 +172,12 @@ impl Batcher {
 
     fn mark_down(&mut self, gpu: u32, why: &'static str, detail: &str) {
         self.metrics.readings.down(gpu, why);
+        if self.known.insert(gpu) {
+            // It never answered: its place is all that there is to say.
+            let what = pb::entity::What::Gpu(pb::Gpu { index: gpu, ..Default::default() });
+            let entity = pb::Entity { id: gpu + 1, what: Some(what) };
+            self.spool.declare(pb::Declare { entities: vec![entity], ..Default::default() });
+        }
         if self.down.insert(gpu, why) != Some(why) {
             tracing::warn!(gpu, why, "a gpu does not answer");
             self.fell_silent = true;

@@ -50,7 +50,7 @@ pub struct Metrics {
     pub connected: IntGauge,
     pub sent_bytes: IntCounter,
     samples: IntCounter,
-    batches: IntCounter,
+    pub(crate) batches: IntCounter,
     batch_bytes: IntCounter,
     spool_bytes: IntGauge,
     spool_batches: IntGauge,
@@ -115,6 +115,7 @@ pub async fn bind(config: &Config) -> std::io::Result<TcpListener> {
     TcpListener::bind(config.listen).await
 }
 
+/// Until dropped: then open connections end too, and nobody goes on scraping what does not change any more.
 pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> std::io::Result<()> {
     let ready = |State(metrics): State<Arc<Metrics>>| async move {
         if metrics.reader_up.get() == 1 {
@@ -128,5 +129,6 @@ pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> std::io::Res
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .with_state(metrics);
-    axum::serve(listener, router).await
+    let (_open, dropped) = tokio::sync::oneshot::channel::<()>();
+    axum::serve(listener, router).with_graceful_shutdown(async move { drop(dropped.await) }).await
 }

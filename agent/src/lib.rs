@@ -16,6 +16,7 @@ pub mod host;
 pub mod jobs;
 pub mod probe;
 pub mod reader;
+pub mod service;
 pub mod spool;
 pub mod supervisor;
 pub mod uplink;
@@ -32,8 +33,9 @@ const NOTES: usize = 256;
 /// What was gathered before the end has this long to get to the collector.
 const LAST_WORDS: Duration = Duration::from_millis(1500);
 
-/// Runs until `shutdown` is over; then the reader is ended, and the rest sent, as far as that goes in a moment.
-pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+/// Runs until `shutdown` is over, and tells `service` how it is; then the reader is ended, and the rest sent, as far as that goes in a
+/// moment.
+pub async fn run(config: Config, service: &service::Service, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let metrics = Arc::new(exporter::Metrics::new()?);
     let http = exporter::bind(&config.http).await.with_context(|| format!("listening on {}", config.http.listen))?;
     let spool = Arc::new(spool::Spool::new(config.spool.max_bytes));
@@ -65,5 +67,6 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         () = gather => Ok(()),
         () = uplink.run() => Ok(()),
         served = exporter::serve(http, metrics.clone()) => served.context("serving /metrics"),
+        never = service.tend(&metrics, &spool) => match never {},
     }
 }

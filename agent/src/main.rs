@@ -1,9 +1,9 @@
 //! `gridstep-agent`: arguments, configuration, run, exit code.
 
 use clap::{Parser, Subcommand};
-use gridstep_agent::{config, probe, reader, run};
+use gridstep_agent::{config, probe, reader, service};
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Wrong usage or configuration (sysexits EX_USAGE).
@@ -21,7 +21,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the agent until SIGTERM.
+    /// Run the agent until SIGTERM; SIGHUP reloads the configuration.
     Run {
         /// Configuration file; without one the defaults hold.
         #[arg(long)]
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
             Err(error) => fail(&error.into(), USAGE),
         },
         Ok(Arguments { command: Command::Run { config: path } }) => match config::load(path.as_deref()) {
-            Ok(config) => serve(config),
+            Ok(config) => serve(config, path.as_deref()),
             Err(error) => fail(&error.into(), USAGE),
         },
         Err(error) => {
@@ -86,7 +86,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(config: config::Config) -> ExitCode {
+fn serve(config: config::Config, path: Option<&Path>) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -94,7 +94,7 @@ fn serve(config: config::Config) -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let result = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Into::into).and_then(|runtime| {
-        let result = runtime.block_on(run(config, terminated()));
+        let result = runtime.block_on(service::run(config, path));
         // A name that is being looked up is not waited for.
         runtime.shutdown_background();
         result
@@ -102,14 +102,6 @@ fn serve(config: config::Config) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, 1),
-    }
-}
-
-async fn terminated() {
-    let Ok(mut term) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else { return };
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = tokio::signal::ctrl_c() => {}
     }
 }
 

@@ -11,6 +11,7 @@ use gridstep_wire::pb::{self, collector_message::Kind};
 use prost::Message;
 use prost::bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -93,6 +94,9 @@ pub struct Uplink {
     node: String,
     spool: Arc<Spool>,
     metrics: Arc<Metrics>,
+    /// The oldest batch on its way when the collector refused a message. Until it is taken one batch goes at a time, so that what
+    /// is refused again is known.
+    refused: Cell<Option<u64>>,
 }
 
 impl Uplink {
@@ -102,7 +106,7 @@ impl Uplink {
         if config.endpoint.starts_with("https") {
             endpoint = endpoint.tls_config(tls(config)?)?;
         }
-        Ok(Self { endpoint, node: node.into(), spool, metrics })
+        Ok(Self { endpoint, node: node.into(), spool, metrics, refused: Cell::new(None) })
     }
 
     /// Never ends.
@@ -128,7 +132,6 @@ impl Uplink {
             anyhow::bail!("the collector did not begin with a welcome");
         };
         tracing::info!(collector = welcome.collector_version, durable = welcome.durable, "stream is open");
-        backoff.reset();
         self.metrics.connected.set(1);
         self.spool.acknowledge(welcome.durable, welcome.durable);
         let max_bytes = if welcome.max_message_bytes == 0 { MESSAGE_BYTES } else { welcome.max_message_bytes as usize };
@@ -137,15 +140,27 @@ impl Uplink {
         let mut sent = welcome.durable;
         loop {
             tokio::select! {
-                answer = incoming.message() => match answer.context("the stream broke")?.map(|message| message.kind) {
-                    Some(Some(Kind::Ack(ack))) => {
+                answer = incoming.message() => match answer {
+                    Ok(Some(pb::CollectorMessage { kind: Some(Kind::Ack(ack)) })) => {
+                        // One that welcomes and then hangs up is not called again at once.
+                        backoff.reset();
                         self.spool.acknowledge(ack.received, ack.durable);
                         window.acknowledge(ack.received);
+                        if self.refused.get().is_some_and(|refused| refused <= ack.received) {
+                            self.refused.set(None);
+                        }
                     }
-                    Some(_) => {}
-                    None => return Ok(()),
+                    Ok(Some(_)) => {}
+                    Ok(None) => return Ok(()),
+                    Err(status) => {
+                        if status.code() == tonic::Code::InvalidArgument {
+                            self.refuse(&window, status.message());
+                        }
+                        return Err(status).context("the stream broke");
+                    }
                 },
-                room = out.reserve(), if declared.is_none() || window.is_open() && self.spool.after(sent).is_some() => {
+                room = out.reserve(),
+                    if declared.is_none() || window.is_open(self.refused.get().is_some()) && self.spool.after(sent).is_some() => {
                     let room = room.context("the stream takes no more")?;
                     let now = self.spool.declared();
                     if !declared.as_ref().is_some_and(|declared| Arc::ptr_eq(declared, &now)) {
@@ -165,6 +180,15 @@ impl Uplink {
                 }
                 () = self.spool.grown.notified() => {}
             }
+        }
+    }
+
+    /// A batch that is refused for what is in it will be refused for ever, and all others behind it would wait.
+    fn refuse(&self, window: &Window, why: &str) {
+        let Some(&(sequence, _)) = window.batches.front() else { return };
+        if self.refused.replace(Some(sequence)).is_some() {
+            tracing::error!(sequence, why, "dropping a batch that the collector refuses");
+            self.metrics.drop_batches(1, self.spool.discard(sequence));
         }
     }
 
@@ -203,8 +227,8 @@ struct Window {
 }
 
 impl Window {
-    fn is_open(&self) -> bool {
-        self.bytes < WINDOW_BYTES
+    fn is_open(&self, one_at_a_time: bool) -> bool {
+        if one_at_a_time { self.batches.is_empty() } else { self.bytes < WINDOW_BYTES }
     }
 
     fn sent(&mut self, sequence: u64, bytes: usize) {
@@ -256,13 +280,13 @@ mod tests {
     fn the_window_closes_when_full_and_opens_as_acknowledged() {
         let mut window = Window::default();
         window.sent(3, WINDOW_BYTES - 1);
-        assert!(window.is_open());
+        assert!(window.is_open(false));
         window.sent(5, 10);
-        assert!(!window.is_open());
+        assert!(!window.is_open(false));
         window.acknowledge(2);
-        assert!(!window.is_open());
+        assert!(!window.is_open(false));
         window.acknowledge(4);
-        assert!(window.is_open());
+        assert!(window.is_open(false) && !window.is_open(true));
         window.acknowledge(9);
         assert_eq!(window.bytes, 0);
     }

@@ -17,6 +17,7 @@ mod metrics;
 pub mod power;
 pub mod replay;
 pub mod server;
+mod service;
 mod state;
 pub mod stragglers;
 pub mod topology;

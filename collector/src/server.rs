@@ -5,7 +5,7 @@ mod listen;
 use crate::alerts;
 use crate::config::Config;
 use crate::ingest::Ingest;
-use crate::live::{Live, QUEUE_MESSAGES};
+use crate::live::{Live, QUEUE_MESSAGES, View};
 use crate::metrics::Metrics;
 use crate::state::{Basis, StateDir};
 use crate::topology;
@@ -15,7 +15,7 @@ use gridstep_wire::Micros;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -35,6 +35,7 @@ pub struct Server {
     live: JoinHandle<Result<()>>,
     /// End with the server: whoever comes after it says everything again.
     _couriers: JoinSet<()>,
+    view: watch::Receiver<Arc<View>>,
 }
 
 impl Server {
@@ -56,13 +57,18 @@ impl Server {
         let stop = live_stop.clone();
         let live = tokio::spawn(async move { live.run(inbound, period, stop).await.context("write the last checkpoint") });
         let ingest = Ingest { live: sender, metrics: metrics.clone(), instance: instance(), stop: edge_stop.clone() };
-        let router = Web { view, metrics }.into_router();
+        let router = Web { view: view.clone(), metrics }.into_router();
         let edge = vec![
             tokio::spawn(listen::serve_grpc(builder, grpc, ingest, edge_stop.clone())),
             tokio::spawn(listen::serve_http(http, router, edge_stop.clone())),
         ];
         info!(grpc = %grpc_address, http = %http_address, "collector listens");
-        Ok(Self { grpc: grpc_address, http: http_address, edge_stop, edge, live_stop, live, _couriers: couriers })
+        Ok(Self { grpc: grpc_address, http: http_address, edge_stop, edge, live_stop, live, _couriers: couriers, view })
+    }
+
+    /// What the judging publishes each second.
+    pub(crate) fn view(&self) -> watch::Receiver<Arc<View>> {
+        self.view.clone()
     }
 
     /// Waits until a task ends by itself, which none should.

@@ -91,6 +91,13 @@ impl Readings {
         gpu.values.extend(sweep.metrics.iter().copied().zip(sweep.values.iter().copied()));
     }
 
+    /// GPUs that answer, and GPUs that do not.
+    pub(crate) fn answering(&self) -> (usize, usize) {
+        let state = self.lock();
+        let silent = state.gpus.values().filter(|gpu| gpu.down.is_some()).count();
+        (state.gpus.len() - silent, silent)
+    }
+
     pub(crate) fn node(&self, values: &[(u32, i64)]) {
         self.lock().node = values.iter().copied().collect();
     }

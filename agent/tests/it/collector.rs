@@ -3,7 +3,7 @@
 use gridstep_wire::pb::telemetry_server::{Telemetry, TelemetryServer};
 use gridstep_wire::{block, pb};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, watch};
@@ -20,6 +20,7 @@ pub(crate) struct Seen {
     pub(crate) hello: Option<pb::Hello>,
     pub(crate) streams: usize,
     pub(crate) sequences: Vec<u64>,
+    pub(crate) refusals: usize,
     declared: pb::Declare,
     batches: Vec<pb::Batch>,
     start: f64,
@@ -84,6 +85,8 @@ pub(crate) struct Collector {
     max_message_bytes: u32,
     /// Acknowledges nothing.
     mute: Arc<AtomicBool>,
+    /// Refuses the batch of this sequence; 0: none.
+    refuse: Arc<AtomicU64>,
 }
 
 impl Collector {
@@ -108,7 +111,8 @@ impl Collector {
         let start = crate::node::scenario_start();
         let seen = Arc::new(Mutex::new(Seen { start, ..Seen::default() }));
         let breaks = watch::channel(0).0;
-        let collector = Self { address, seen, changed: Arc::default(), breaks, max_message_bytes, mute: Arc::default() };
+        let (mute, refuse) = Default::default();
+        let collector = Self { address, seen, changed: Arc::default(), breaks, max_message_bytes, mute, refuse };
         let service = TelemetryServer::new(collector.clone());
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
         tokio::spawn(server.add_service(service).serve_with_incoming(incoming));
@@ -121,6 +125,10 @@ impl Collector {
 
     pub(crate) fn mute(&self) {
         self.mute.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refuse(&self, sequence: u64) {
+        self.refuse.store(sequence, Ordering::Relaxed);
     }
 
     pub(crate) fn drop_streams(&self) {
@@ -142,9 +150,9 @@ impl Collector {
         self.seen()
     }
 
-    fn take(&self, message: pb::AgentMessage) -> Option<pb::CollectorMessage> {
+    fn take(&self, message: pb::AgentMessage) -> Result<Option<pb::CollectorMessage>, Status> {
         let mut seen = self.seen.lock().expect("seen");
-        let answer = match message.kind? {
+        let answer = match message.kind.expect("a message says something") {
             pb::agent_message::Kind::Hello(hello) => {
                 seen.streams += 1;
                 seen.hello = Some(hello);
@@ -156,6 +164,14 @@ impl Collector {
                 None
             }
             pb::agent_message::Kind::Batch(batch) => {
+                let blocks = batch.blocks.iter().flat_map(|block| block::rows(block, 0)).map(|(entity, _)| entity);
+                let declared = |entity: u32| entity == 0 || seen.declared.entities.iter().any(|known| known.id == entity);
+                let known = blocks.chain(batch.events.iter().map(|event| event.entity)).all(declared);
+                if !known || batch.sequence == self.refuse.load(Ordering::Relaxed) {
+                    seen.refusals += 1;
+                    self.changed.notify_waiters();
+                    return Err(Status::invalid_argument(format!("batch {}", batch.sequence)));
+                }
                 seen.sequences.push(batch.sequence);
                 // Durable well behind received: what lies between must be sent again after a break.
                 let ack = pb::Ack { received: batch.sequence, durable: batch.sequence.saturating_sub(5) };
@@ -165,7 +181,7 @@ impl Collector {
         };
         drop(seen);
         self.changed.notify_waiters();
-        answer.map(|kind| pb::CollectorMessage { kind: Some(kind) })
+        Ok(answer.map(|kind| pb::CollectorMessage { kind: Some(kind) }))
     }
 }
 
@@ -184,7 +200,9 @@ impl Telemetry for Collector {
                     _ = breaks.changed() => return,
                     message = incoming.message() => {
                         let Ok(Some(message)) = message else { return };
-                        if let Some(answer) = own.take(message) && answers.send(Ok(answer)).await.is_err() {
+                        let answer = own.take(message);
+                        let refused = answer.is_err();
+                        if let Some(answer) = answer.transpose() && (answers.send(answer).await.is_err() || refused) {
                             return;
                         }
                     }

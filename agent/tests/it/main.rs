@@ -75,6 +75,28 @@ async fn no_message_is_larger_than_the_collector_takes() {
 }
 
 #[tokio::test]
+async fn a_batch_that_is_refused_holds_up_no_other() {
+    let collector = Collector::start().await;
+    collector.refuse(6);
+    let _node = Node::start("", &collector.address);
+    let seen = collector.wait(PATIENCE, |seen| seen.sequences.iter().max() >= Some(&20)).await;
+    assert_eq!(seen.refusals, 2);
+    let got: std::collections::BTreeSet<u64> = seen.sequences.iter().copied().collect();
+    let rest: Vec<u64> = (1..=20).filter(|sequence| !got.contains(sequence)).collect();
+    assert_eq!(rest, [6]);
+}
+
+/// What was never read has no identity, and yet a place that is spoken of.
+#[tokio::test]
+async fn gpus_that_hang_from_the_start_are_said() {
+    let collector = Collector::start().await;
+    let fault = |gpu| format!("[[fault]]\nkind = \"hung_call\"\nnode = 0\ngpu = {gpu}\nstart = 0.0\n");
+    let _node = Node::start(&(0..8).map(fault).collect::<String>(), &collector.address);
+    let seen = collector.wait(PATIENCE, |seen| seen.values("up").any(|row| row.2 == 0)).await;
+    assert_eq!(seen.refusals, 0);
+}
+
+#[tokio::test]
 async fn a_lost_gpu_is_said_and_the_others_go_on() {
     let collector = Collector::start().await;
     let _node = Node::start("[[fault]]\nkind = \"lost_gpu\"\nnode = 0\ngpu = 2\nstart = 3.0\n", &collector.address);
