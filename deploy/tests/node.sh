@@ -19,12 +19,21 @@ own_namespaces() { # the script's own name
 # Once; later runs put their changes into a layer over it.
 make_base() {
     [[ -d $base ]] && return
+    local attempt
+    for attempt in 1 2 3; do
+        bootstrap && break
+        ((attempt < 3)) || { tail -n 20 "$base.log"; die "debootstrap failed"; }
+        echo "        debootstrap failed, once more"
+    done
+    rm -rf "$base.unfinished"/var/cache/apt/archives/*.deb
+    mv "$base.unfinished" "$base"
+}
+
+bootstrap() {
     rm -rf "$base.unfinished"
     mkdir -p "$base.unfinished"
     debootstrap --variant=minbase --include=systemd,systemd-sysv,procps "$suite" "$base.unfinished" \
-        "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" >"$base.log" || { tail -n 20 "$base.log"; die "debootstrap failed"; }
-    rm -rf "$base.unfinished"/var/cache/apt/archives/*.deb
-    mv "$base.unfinished" "$base"
+        "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" >"$base.log"
 }
 
 make_packages() {
@@ -85,7 +94,7 @@ shut_down() {
     wait "$nspawn" 2>/dev/null || true
     local attempt
     for attempt in {1..100}; do
-        find "$cgroup" -depth -type d -exec rmdir {} + 2>/dev/null
+        find "$cgroup" -depth -type d -exec rmdir {} + 2>/dev/null || true
         [[ -d $cgroup ]] || return 0
         sleep 0.1
     done
