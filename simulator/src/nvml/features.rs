@@ -1,4 +1,6 @@
 //! What the board has and this node does not use: MIG, confidential computing, the link to a CPU; and its infoROM.
+//!
+//! As in an `nvidia-smi -q` of such a board with driver 560.35.03 that somebody published.
 
 use std::ffi::c_ulong;
 

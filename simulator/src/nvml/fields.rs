@@ -2,7 +2,7 @@
 
 use nvml_wrapper_sys::bindings::{nvmlFieldValue_st, nvmlValue_st};
 
-use super::power::{DEFAULT_LIMIT_MW, MIN_LIMIT_MW, degrees, milli};
+use super::power::{DEFAULT_LIMIT_MW, MIN_LIMIT_MW, SHUTDOWN_MARGIN, SLOWDOWN_MARGIN, degrees, milli};
 use super::state::{unix_us, with_gpu};
 use super::{Code, Handle, INVALID_ARGUMENT, NOT_SUPPORTED, SUCCESS, health, link};
 use crate::scenario::FaultKind;
@@ -99,8 +99,8 @@ fn field(gpu: &Gpu, t: f64, id: u32, scope: u32) -> Result<Value, Code> {
         187 if scope == 0 => U32(MIN_LIMIT_MW),
         188 | 189 if scope == 0 => U32(DEFAULT_LIMIT_MW),
         190 | 192 if scope == 0 => U32(gpu.limit_watts(t) * 1000),
-        193 => I32(-5),
-        194 => I32(-2),
+        193 => I32(SHUTDOWN_MARGIN),
+        194 => I32(SLOWDOWN_MARGIN),
         195 => I32(0),
         196 => I32(0),
         // GiB/s to bytes, in a counter that the driver wraps at 32 bits.

@@ -102,7 +102,7 @@ constants! {
     fn nvmlDeviceGetBrand: u32 => |_gpu| 14;
     fn nvmlDeviceGetPersistenceMode: u32 => |_gpu| 1;
     fn nvmlDeviceGetComputeMode: u32 => |_gpu| 0;
-    fn nvmlDeviceGetDisplayMode: u32 => |_gpu| 0;
+    fn nvmlDeviceGetDisplayMode: u32 => |_gpu| 1;
     fn nvmlDeviceGetDisplayActive: u32 => |_gpu| 0;
     fn nvmlDeviceGetAccountingMode: u32 => |_gpu| 0;
     fn nvmlDeviceGetAccountingBufferSize: u32 => |_gpu| 4000;

@@ -7,14 +7,18 @@ use nvml_wrapper_sys::bindings::{
 
 use super::state::{check_version, put, unix_us, with_gpu};
 use super::{Code, Handle, INVALID_ARGUMENT, NOT_SUPPORTED};
-use crate::world::{Channel, Gpu, MAX_CLOCK, MEMORY_CLOCK, reason};
+use crate::world::{Channel, Gpu, IDLE_CLOCK, MAX_CLOCK, MEMORY_CLOCK, reason};
 
 /// Lowest and factory power limit, mW.
 pub(super) const MIN_LIMIT_MW: u32 = 200_000;
 pub(super) const DEFAULT_LIMIT_MW: u32 = 700_000;
-/// °C of the slowdown and the shutdown.
-const SLOWDOWN: f64 = 89.0;
-const SHUTDOWN: u32 = 92;
+/// °C of the highest operating temperature, to which margins count; and how much less is left at slowdown and shutdown
+/// (`nvidia-smi -q` of an H100 SXM5 with driver 560.35.03).
+const MAX_OPERATING: i32 = 87;
+pub(super) const SLOWDOWN_MARGIN: i32 = -2;
+pub(super) const SHUTDOWN_MARGIN: i32 = -8;
+/// MHz of the video engines, without a process and at full clock (the same).
+const VIDEO: (u32, u32) = (765, 1545);
 
 /// Watts as milliwatts.
 pub(super) fn milli(watts: f64) -> u32 {
@@ -54,9 +58,9 @@ pub(super) fn degrees(temperature: f64) -> u32 {
     temperature.round().max(0.0) as u32
 }
 
-/// °C left until the slowdown.
+/// °C left to the highest operating temperature.
 fn margin(gpu: &Gpu, t: f64) -> i32 {
-    (SLOWDOWN - gpu.temperature(t)).floor() as i32
+    MAX_OPERATING - degrees(gpu.temperature(t)) as i32
 }
 
 #[unsafe(no_mangle)]
@@ -89,10 +93,10 @@ pub extern "C" fn nvmlDeviceGetMarginTemperature(device: Handle, info: *mut nvml
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlDeviceGetTemperatureThreshold(device: Handle, kind: u32, value: *mut u32) -> Code {
     with_gpu(device, |_, _| match kind {
-        0 => put(value, SHUTDOWN),
-        1 => put(value, SLOWDOWN as u32),
+        0 => put(value, (MAX_OPERATING - SHUTDOWN_MARGIN) as u32),
+        1 => put(value, (MAX_OPERATING - SLOWDOWN_MARGIN) as u32),
         2 => put(value, 95),
-        3 => put(value, 87),
+        3 => put(value, MAX_OPERATING as u32),
         _ => Err(NOT_SUPPORTED),
     })
 }
@@ -102,7 +106,11 @@ fn clock(gpu: &Gpu, domain: u32, t: f64) -> Result<u32, Code> {
     match domain {
         0 | 1 => Ok(gpu.clock_mhz(t)),
         2 => Ok(gpu.memory_clock_mhz(t)),
-        3 => Ok(gpu.clock_mhz(t) * 9 / 10),
+        3 => {
+            let (idle, full) = VIDEO;
+            let share = (f64::from(gpu.clock_mhz(t)) - IDLE_CLOCK) / (MAX_CLOCK - IDLE_CLOCK);
+            Ok(idle + (f64::from(full - idle) * share.max(0.0)) as u32)
+        }
         _ => Err(INVALID_ARGUMENT),
     }
 }
@@ -111,7 +119,7 @@ fn max_clock(domain: u32) -> Result<u32, Code> {
     match domain {
         0 | 1 => Ok(MAX_CLOCK as u32),
         2 => Ok(MEMORY_CLOCK),
-        3 => Ok(MAX_CLOCK as u32 * 9 / 10),
+        3 => Ok(VIDEO.1),
         _ => Err(INVALID_ARGUMENT),
     }
 }
@@ -189,7 +197,7 @@ pub extern "C" fn nvmlDeviceGetViolationStatus(device: Handle, policy: u32, time
 /// Bytes of memory: total, reserved by the driver, used by processes.
 pub(super) fn memory(gpu: &Gpu, t: f64) -> (u64, u64, u64) {
     const MIB: u64 = 1 << 20;
-    (81_559 * MIB, 538 * MIB, if gpu.working(t) { 71_200 * MIB } else { 0 })
+    (81_559 * MIB, 450 * MIB, if gpu.working(t) { 71_200 * MIB } else { MIB })
 }
 
 #[unsafe(no_mangle)]
