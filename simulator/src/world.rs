@@ -24,6 +24,8 @@ pub const IDLE_WATTS: f64 = 75.0;
 pub const HOST_WATTS: f64 = 142.0;
 /// MHz of the streaming multiprocessors at full clock.
 pub const MAX_CLOCK: f64 = 1980.0;
+/// MHz of the streaming multiprocessors without a process.
+pub const IDLE_CLOCK: f64 = 345.0;
 /// MHz of the memory.
 pub const MEMORY_CLOCK: u32 = 2619;
 

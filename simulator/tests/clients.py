@@ -46,6 +46,10 @@ for h, first in zip(handles, before):
             "sm": request.metrics[0].value,
             "remapped": list(n.nvmlDeviceGetRemappedRows(h)),
             "temperature": n.nvmlDeviceGetTemperatureV(h, n.NVML_TEMPERATURE_GPU),
+            "margin": n.nvmlDeviceGetMarginTemperature(h),
+            "slowdown": n.nvmlDeviceGetTemperatureThreshold(h, n.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN),
+            "slowdown_margin": n.nvmlDeviceGetFieldValues(h, [n.NVML_FI_DEV_TEMPERATURE_SLOWDOWN_TLIMIT])[0].value.siVal,
+            "video": n.nvmlDeviceGetClockInfo(h, n.NVML_CLOCK_VIDEO),
             "processes": [p.pid for p in n.nvmlDeviceGetComputeRunningProcesses(h)],
             "memory": n.nvmlDeviceGetMemoryInfo(h, version=n.nvmlMemory_v2).total,
         }

@@ -7,7 +7,7 @@ use nvml_wrapper_sys::bindings::{
 
 use super::state::{check_version, put, unix_us, with_gpu};
 use super::{Code, Handle, INVALID_ARGUMENT, NOT_SUPPORTED};
-use crate::world::{Channel, Gpu, MAX_CLOCK, MEMORY_CLOCK, reason};
+use crate::world::{Channel, Gpu, IDLE_CLOCK, MAX_CLOCK, MEMORY_CLOCK, reason};
 
 /// Lowest and factory power limit, mW.
 pub(super) const MIN_LIMIT_MW: u32 = 200_000;
@@ -17,9 +17,8 @@ pub(super) const DEFAULT_LIMIT_MW: u32 = 700_000;
 const MAX_OPERATING: i32 = 87;
 pub(super) const SLOWDOWN_MARGIN: i32 = -2;
 pub(super) const SHUTDOWN_MARGIN: i32 = -8;
-/// MHz of the video engines, idle and at full clock, and of the multiprocessors without a process.
+/// MHz of the video engines, without a process and at full clock (the same).
 const VIDEO: (u32, u32) = (765, 1545);
-const IDLE_CLOCK: u32 = 345;
 
 /// Watts as milliwatts.
 pub(super) fn milli(watts: f64) -> u32 {
@@ -109,8 +108,8 @@ fn clock(gpu: &Gpu, domain: u32, t: f64) -> Result<u32, Code> {
         2 => Ok(gpu.memory_clock_mhz(t)),
         3 => {
             let (idle, full) = VIDEO;
-            let above = gpu.clock_mhz(t).saturating_sub(IDLE_CLOCK);
-            Ok(idle + (full - idle) * above / (MAX_CLOCK as u32 - IDLE_CLOCK))
+            let share = (f64::from(gpu.clock_mhz(t)) - IDLE_CLOCK) / (MAX_CLOCK - IDLE_CLOCK);
+            Ok(idle + (f64::from(full - idle) * share.max(0.0)) as u32)
         }
         _ => Err(INVALID_ARGUMENT),
     }

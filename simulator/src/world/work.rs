@@ -1,11 +1,8 @@
 //! What a GPU's levels are in each phase of a job, healthy or hindered.
 
 use super::profile::{CHANNELS, Levels, Profile};
-use super::{HOST_WATTS, IDLE_WATTS, MAX_CLOCK};
+use super::{HOST_WATTS, IDLE_CLOCK, IDLE_WATTS, MAX_CLOCK};
 use crate::scenario::{Hindrance, How, Job, Phase, PhaseKind, Waiting, Writers};
-
-/// MHz of the streaming multiprocessors without a process.
-const IDLE_CLOCK: f64 = 345.0;
 
 /// What a GPU has of its own, for good.
 #[derive(Debug, Clone, Copy)]

@@ -48,6 +48,11 @@ fn nvidias_python_binding_reads_everything() {
         assert_eq!(gpu["samples"], 120);
         assert!((15.0..95.0).contains(&gpu["sm"].as_f64().unwrap()));
         assert!((45..70).contains(&gpu["temperature"].as_i64().unwrap()));
+        // Margins count to 87 °C; the degree may change between two calls.
+        let limit = gpu["temperature"].as_i64().unwrap() + gpu["margin"].as_i64().unwrap();
+        assert!((86..=88).contains(&limit), "{gpu}");
+        assert_eq!(gpu["slowdown"].as_i64().unwrap() + gpu["slowdown_margin"].as_i64().unwrap(), 87);
+        assert!((1530..=1545).contains(&gpu["video"].as_i64().unwrap()), "{gpu}");
         assert_eq!(gpu["processes"], serde_json::json!([4242]));
         assert_eq!(gpu["memory"].as_u64().unwrap(), 81_559 << 20);
     }
