@@ -18,6 +18,7 @@ pub mod cause;
 pub mod facts;
 pub mod job;
 pub mod occupancy;
+pub mod pace;
 pub mod window;
 
 pub use cause::{Cause, Verdict};

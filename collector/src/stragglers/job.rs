@@ -2,7 +2,8 @@
 
 use super::cause::{self, Cause, Verdict};
 use super::facts::{Fact, Gatherer, Row};
-use super::window::{BLOCK, Window};
+use super::pace::Pace;
+use super::window::Window;
 use super::{median, occupancy};
 use crate::align::seconds::Second;
 use crate::fleet::{Fleet, GpuMetric, GpuSlot, JobSlot, NodeSlot};
@@ -12,8 +13,6 @@ use std::collections::BTreeMap;
 
 /// Below this share of computing (job's median) nobody computes in that second.
 const QUIET: f64 = 0.2;
-/// So many such seconds in a row are a pause (checkpoint, evaluation, stop), not communication: they judge nobody.
-const PAUSE: usize = 5;
 /// Blocks until a GPU's own offset is known.
 const LEARN: u32 = 5;
 /// Floor of the robust deviation of d.
@@ -88,6 +87,7 @@ pub struct JobJudge {
     /// Seconds of which it is not yet known whether they are communication or a pause: occupied share by GPU.
     held: Vec<Vec<(u32, f64)>>,
     paused: bool,
+    pace: Pace,
     seconds: u32,
     /// Median ln A while healthy: the job's speed.
     speed: Option<f64>,
@@ -130,8 +130,10 @@ impl JobJudge {
         if busy.len() < PEERS {
             return Vec::new();
         }
-        self.count(occupied, median(&mut busy));
-        if self.seconds < BLOCK {
+        let busy = median(&mut busy);
+        self.pace.take(busy);
+        self.count(occupied, busy);
+        if self.seconds < self.pace.block() {
             return Vec::new();
         }
         self.finish_block(job, input)
@@ -144,18 +146,18 @@ impl JobJudge {
                 return;
             }
             self.held.push(occupied);
-            if self.held.len() >= PAUSE {
+            if self.held.len() >= self.pace.pause() {
                 self.held.clear();
                 self.paused = true;
             }
             return;
         }
         self.paused = false;
-        let held = std::mem::take(&mut self.held);
+        let (held, block) = (std::mem::take(&mut self.held), self.pace.block());
         for second in held.into_iter().chain([occupied]) {
             for (gpu, share) in second {
                 let member = self.members.entry(gpu).or_default();
-                member.occupied.take(self.seconds, share);
+                member.occupied.take(self.seconds, block, share);
             }
             self.seconds += 1;
         }
@@ -164,12 +166,14 @@ impl JobJudge {
     fn finish_block(&mut self, job: JobSlot, input: &Input<'_>) -> Vec<Finding> {
         let at = Micros((input.second + 1) * 1_000_000);
         let seconds = std::mem::take(&mut self.seconds);
+        let block = self.pace.block();
+        self.pace.look();
         self.members.retain(|&gpu, _| input.members.binary_search(&GpuSlot(gpu)).is_ok());
         let mut level: BTreeMap<u32, f64> = BTreeMap::new();
         let mut rows: BTreeMap<u32, Row> = BTreeMap::new();
         for (&gpu, member) in &mut self.members {
             rows.insert(gpu, member.facts.finish());
-            if let Some(occupied) = member.occupied.finish() {
+            if let Some(occupied) = member.occupied.finish(block) {
                 level.insert(gpu, occupied.max(0.02).ln());
             }
         }

@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Seconds of a block: half of the window.
+/// Seconds of a block, half of the window, where the step does not demand more.
 pub const BLOCK: u32 = 10;
 /// Least share of the window's weight that must be there.
 const ENOUGH: f64 = 0.6;
@@ -24,19 +24,19 @@ pub struct Window {
 }
 
 impl Window {
-    /// Takes the block's second number `second`, from 0.
-    pub fn take(&mut self, second: u32, value: f64) {
-        let up = ((f64::from(second) + 0.5) / f64::from(BLOCK)).min(1.0);
+    /// Takes second number `second`, from 0, of a block of `block`.
+    pub fn take(&mut self, second: u32, block: u32, value: f64) {
+        let up = ((f64::from(second) + 0.5) / f64::from(block)).min(1.0);
         self.rising = (self.rising.0 + up * value, self.rising.1 + up);
         self.falling = (self.falling.0 + (1.0 - up) * value, self.falling.1 + 1.0 - up);
     }
 
     /// The block ends: mean over it and the one before; None where too much of them is missing.
-    pub fn finish(&mut self) -> Option<f64> {
+    pub fn finish(&mut self, block: u32) -> Option<f64> {
         let (sum, weight) = (self.before.0 + self.falling.0, self.before.1 + self.falling.1);
         self.before = std::mem::take(&mut self.rising);
         self.falling = Weighted::default();
-        (weight >= ENOUGH * f64::from(BLOCK)).then(|| sum / weight)
+        (weight >= ENOUGH * f64::from(block)).then(|| sum / weight)
     }
 }
 
@@ -56,10 +56,10 @@ mod tests {
             .iter()
             .map(|&late| {
                 let mut window = Window::default();
-                (0..10).for_each(|second| window.take(second, busy(second, late)));
-                assert_eq!(window.finish(), None);
-                (0..10).for_each(|second| window.take(second, busy(second + 10, late)));
-                window.finish().unwrap()
+                (0..10).for_each(|second| window.take(second, BLOCK, busy(second, late)));
+                assert_eq!(window.finish(BLOCK), None);
+                (0..10).for_each(|second| window.take(second, BLOCK, busy(second + 10, late)));
+                window.finish(BLOCK).unwrap()
             })
             .collect();
         assert!(means.iter().all(|mean| (mean / 0.75 - 1.0).abs() < 0.01), "{means:?}");
@@ -68,10 +68,10 @@ mod tests {
     #[test]
     fn a_window_with_holes_says_nothing() {
         let mut window = Window::default();
-        (0..10).for_each(|second| window.take(second, 1.0));
-        window.finish();
-        (0..2).for_each(|second| window.take(second, 1.0));
-        assert_eq!(window.finish(), Some(1.0));
-        assert_eq!(window.finish(), None);
+        (0..10).for_each(|second| window.take(second, BLOCK, 1.0));
+        window.finish(BLOCK);
+        (0..2).for_each(|second| window.take(second, BLOCK, 1.0));
+        assert_eq!(window.finish(BLOCK), Some(1.0));
+        assert_eq!(window.finish(BLOCK), None);
     }
 }

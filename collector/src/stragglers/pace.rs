@@ -1,0 +1,115 @@
+//! How long a job's step lasts, where that shows in seconds.
+//!
+//! What is compared has to hold steps whole: of one step and a bit, a mean depends on where it begins. A triangular window of two
+//! blocks leaves sinc²(N f) of a step rate f, N seconds a block: nothing, where a block is a whole number of steps. What is a pause
+//! is judged by the step, too.
+
+use super::window::BLOCK;
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+
+/// Seconds that are remembered.
+const KEEP: usize = 256;
+/// Steps that are looked for, seconds. Shorter ones need no longer block.
+const SHORTEST: usize = 3;
+const LONGEST: usize = 60;
+/// Least autocorrelation of a step.
+const LEAST: f64 = 0.3;
+/// A multiple of the step correlates as well: the step is the first peak that is nearly as high as the highest.
+const NEARLY: f64 = 0.8;
+/// Seconds without computing that are a pause (checkpoint, evaluation, stop), not communication: at least, and as a share of the step.
+const PAUSE: f64 = 5.0;
+const PAUSE_SHARE: f64 = 0.5;
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Pace {
+    /// The job's median share of computing, second by second.
+    busy: VecDeque<f64>,
+    /// Seconds.
+    step: Option<f64>,
+}
+
+impl Pace {
+    pub fn take(&mut self, busy: f64) {
+        if self.busy.len() == KEEP {
+            self.busy.pop_front();
+        }
+        self.busy.push_back(busy);
+    }
+
+    /// Looks at what has been taken. Between two looks the answers below stay the same.
+    pub fn look(&mut self) {
+        self.step = step(&self.busy.iter().copied().collect::<Vec<_>>());
+    }
+
+    /// Seconds of a block: whole steps.
+    pub fn block(&self) -> u32 {
+        self.step.map_or(BLOCK, |step| ((f64::from(BLOCK) / step).ceil() * step).round() as u32)
+    }
+
+    /// Seconds without computing that are a pause.
+    pub fn pause(&self) -> usize {
+        (PAUSE_SHARE * self.step.unwrap_or(0.0)).max(PAUSE) as usize
+    }
+}
+
+/// The lag of the first high peak of the autocorrelation, seconds; at least three of them must lie in the stretch.
+fn step(busy: &[f64]) -> Option<f64> {
+    let count = busy.len();
+    let mean = busy.iter().sum::<f64>() / count.max(1) as f64;
+    let flat: Vec<f64> = busy.iter().map(|busy| busy - mean).collect();
+    let power: f64 = flat.iter().map(|value| value * value).sum::<f64>() / count.max(1) as f64;
+    if power < 1e-4 {
+        return None;
+    }
+    let correlation = |lag: usize| {
+        let products = flat.iter().zip(&flat[lag..]).map(|(a, b)| a * b).sum::<f64>();
+        products / (count - lag) as f64 / power
+    };
+    let longest = LONGEST.min(count / 3);
+    let lags: Vec<f64> = (0..=longest + 1).take_while(|&lag| lag < count).map(correlation).collect();
+    let peaks =
+        (SHORTEST..=longest).filter(|&lag| lags.len() > lag + 1 && lags[lag] >= lags[lag - 1] && lags[lag] >= lags[lag + 1]);
+    let peaks: Vec<usize> = peaks.filter(|&lag| lags[lag] >= LEAST).collect();
+    let highest = peaks.iter().map(|&lag| lags[lag]).fold(0.0, f64::max);
+    let mut step = *peaks.iter().find(|&&lag| lags[lag] >= NEARLY * highest)? as f64;
+    // The peak of several steps knows one to a part of a second.
+    for multiple in 2.. {
+        let near = |&&lag: &&usize| (lag as f64 - f64::from(multiple) * step).abs() <= 1.0;
+        let Some(&lag) = peaks.iter().find(near) else { break };
+        step = lag as f64 / f64::from(multiple);
+    }
+    Some(step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pace(step: f64, share: f64) -> Pace {
+        let mut pace = Pace::default();
+        (0..KEEP).for_each(|second| pace.take(if (second as f64 / step).fract() < share { 1.0 } else { 0.0 }));
+        pace.look();
+        pace
+    }
+
+    #[test]
+    fn long_steps_get_long_blocks() {
+        assert_eq!(pace(22.4, 0.8).block(), 22);
+        assert_eq!(pace(22.4, 0.8).pause(), 11);
+        assert_eq!(pace(7.3, 0.7).block(), 15);
+        assert_eq!(pace(3.0, 0.7).block(), 12);
+        assert_eq!(pace(1.0, 0.7).block(), BLOCK);
+        assert_eq!(pace(1.0, 0.7).pause(), 5);
+    }
+
+    #[test]
+    fn nothing_is_known_at_first() {
+        let mut pace = Pace::default();
+        pace.look();
+        assert_eq!((pace.block(), pace.pause()), (BLOCK, 5));
+        (0..20).for_each(|second| pace.take(f64::from(second % 2)));
+        pace.look();
+        assert_eq!(pace.block(), BLOCK);
+    }
+}
