@@ -2,14 +2,17 @@
 //!
 //! Puts what comes within a period into one batch of packed columns, and what it shows into the exporter.
 
+mod parts;
+
 use crate::clock::Clock;
 use crate::exporter::Metrics;
 use crate::host::Host;
 use crate::jobs::Jobs;
-use crate::reader::protocol::{Inventory, Power, Sweep, Xid};
+use crate::reader::protocol::{Inventory, Part, Power, Sweep, Xid};
 use crate::spool::{self, Spool};
 use crate::supervisor::Note;
 use gridstep_wire::block::BlockBuilder;
+use gridstep_wire::catalog::Subject;
 use gridstep_wire::{Micros, catalog, pb};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,8 +20,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
-/// Ids of the node's metrics follow those of the GPUs'.
-const NODE_IDS: u32 = catalog::GPU.len() as u32;
+use parts::Parts;
+
+const NODE_IDS: u32 = Subject::Node.first_id();
 /// How far a stamp that is taken beside its reading may be from it, microseconds.
 const BESIDE_US: u32 = 1000;
 
@@ -39,6 +43,7 @@ pub struct Batcher {
     host: Host,
     power: Vec<Power>,
     sweeps: Vec<Sweep>,
+    parts: Parts,
     events: Vec<(i64, pb::Event)>,
     /// XIDs by GPU since the agent started.
     xids: BTreeMap<u32, i64>,
@@ -56,9 +61,9 @@ pub struct Batcher {
 
 impl Batcher {
     pub fn new(period: Duration, spool: Arc<Spool>, metrics: Arc<Metrics>, jobs: Jobs) -> Self {
-        let node = catalog::NODE.iter().enumerate().map(|(index, metric)| metric.declare(NODE_IDS + index as u32));
-        let gpu = catalog::GPU.iter().enumerate().map(|(index, metric)| metric.declare(index as u32));
-        spool.declare(pb::Declare { metrics: gpu.chain(node).collect(), ..Default::default() });
+        let all = Subject::ALL.into_iter().flat_map(Subject::metrics);
+        let declared = (0..).zip(all).map(|(id, metric)| metric.declare(id)).collect();
+        spool.declare(pb::Declare { metrics: declared, ..Default::default() });
         let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned();
         spool.identify(boot, String::new(), String::new());
         Self {
@@ -69,6 +74,7 @@ impl Batcher {
             host: Host::default(),
             power: Vec::new(),
             sweeps: Vec::new(),
+            parts: Parts::default(),
             events: Vec::new(),
             xids: BTreeMap::new(),
             known: BTreeSet::new(),
@@ -223,17 +229,22 @@ impl Batcher {
                 if !silent.contains(&sweep.gpu) {
                     self.metrics.readings.sweep(&sweep);
                 }
+                self.parts.extend(sweep.gpu + 1, sweep.ts_us, sweep.parts);
             }
             blocks.push(block.finish());
         }
         let mut values = self.host.read();
         values.extend(clock.values());
         self.metrics.readings.node(&values);
+        let parts: Vec<Part> = Vec::new();
+        self.metrics.readings.node_parts(&parts);
+        self.parts.extend(0, now, parts);
         let ids: Vec<u32> = values.iter().map(|(metric, _)| NODE_IDS + metric).collect();
         let mut block = BlockBuilder::new(now, &ids, error_us);
         block.push(0, now, values.iter().map(|(_, value)| Some(*value)));
         blocks.push(block.finish());
-        self.spool.declare(pb::Declare { jobs: self.jobs.take_new(), ..Default::default() });
+        blocks.extend(self.parts.blocks(now, error_us));
+        self.spool.declare(pb::Declare { jobs: self.jobs.take_new(), entities: self.parts.take_new(), ..Default::default() });
         blocks
     }
 

@@ -1,18 +1,18 @@
 //! The latest readings of the GPUs and the node, as `/metrics` shows them: a metric that was not read has no series.
 
-use crate::reader::protocol::{Inventory, Sweep};
-use gridstep_wire::catalog::{self, Metric};
+use crate::reader::protocol::{Inventory, Part, Sweep};
+use gridstep_wire::catalog::{self, Metric, Rate, Subject};
 use gridstep_wire::pb::metric::Kind;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const POWER: u32 = catalog::index(catalog::GPU, "power_watts");
 /// Shown with the reason, for all GPUs.
 const UP: u32 = catalog::index(catalog::GPU, "up");
 /// Numbers that mean something on the wire only.
-const JOB: u32 = catalog::index(catalog::GPU, "job");
+const JOB: &str = "job";
 
 #[derive(Clone)]
 pub(crate) struct Readings {
@@ -22,23 +22,20 @@ pub(crate) struct Readings {
 
 /// A metric of the catalog under the name that it has in `/metrics`.
 struct Family {
-    of: Of,
+    subject: Subject,
+    /// Place in the list of the subject's metrics.
+    id: u32,
     name: String,
     metric: &'static Metric,
     desc: Desc,
-}
-
-/// Place in the list of the GPUs' or the node's metrics.
-#[derive(Debug, Clone, Copy)]
-enum Of {
-    Gpu(u32),
-    Node(u32),
 }
 
 #[derive(Default)]
 struct State {
     gpus: BTreeMap<u32, Gpu>,
     node: BTreeMap<u32, i64>,
+    /// Of a GPU or, without one, of the node: values by kind and name.
+    parts: BTreeMap<(Subject, Option<u32>, String), BTreeMap<u32, i64>>,
 }
 
 #[derive(Default)]
@@ -52,10 +49,10 @@ struct Gpu {
 
 impl Readings {
     pub(super) fn new() -> prometheus::Result<Self> {
-        let gpu = (0..).zip(catalog::GPU).filter(|(id, _)| *id != JOB).map(|(id, metric)| Family::new(Of::Gpu(id), metric));
-        let node = (0..).zip(catalog::NODE).filter(|(_, metric)| metric.name != "job");
-        let node = node.map(|(id, metric)| Family::new(Of::Node(id), metric));
-        let families = gpu.chain(node).collect::<prometheus::Result<_>>()?;
+        let all = Subject::ALL.into_iter().flat_map(|subject| (0..).zip(subject.metrics()).map(move |of| (subject, of)));
+        let shown = all.filter(|(_, (_, metric))| metric.name != JOB);
+        let families =
+            shown.map(|(subject, (id, metric))| Family::new(subject, id, metric)).collect::<prometheus::Result<_>>()?;
         Ok(Self { families, state: Arc::default() })
     }
 
@@ -71,24 +68,27 @@ impl Readings {
     }
 
     /// What was read last is not what is: all series of the GPU end, but for that it is down.
-    pub(crate) fn down(&self, gpu: u32, why: &'static str) {
+    pub(crate) fn down(&self, index: u32, why: &'static str) {
         let mut state = self.lock();
-        let gpu = state.gpus.entry(gpu).or_default();
+        let gpu = state.gpus.entry(index).or_default();
         gpu.down = Some(why);
         gpu.values.clear();
+        state.parts.retain(|(_, of, _), _| *of != Some(index));
     }
 
     pub(crate) fn power(&self, gpu: u32, milliwatts: u32) {
         self.lock().gpus.entry(gpu).or_default().values.insert(POWER, i64::from(milliwatts));
     }
 
-    /// What the sweep does not have ends.
+    /// What the sweep does not have ends, but for what is not read in each.
     pub(crate) fn sweep(&self, sweep: &Sweep) {
         let mut state = self.lock();
         let gpu = state.gpus.entry(sweep.gpu).or_default();
         gpu.down = None;
-        gpu.values.retain(|&metric, _| metric == POWER);
+        let stays = |rate| rate == Rate::Power || rate == Rate::Slow && !sweep.slow;
+        gpu.values.retain(|&metric, _| stays(catalog::GPU[metric as usize].rate));
         gpu.values.extend(sweep.metrics.iter().copied().zip(sweep.values.iter().copied()));
+        state.parts(Some(sweep.gpu), &sweep.parts);
     }
 
     /// GPUs that answer, and GPUs that do not.
@@ -101,29 +101,59 @@ impl Readings {
     pub(crate) fn node(&self, values: &[(u32, i64)]) {
         self.lock().node = values.iter().copied().collect();
     }
+
+    pub(crate) fn node_parts(&self, parts: &[Part]) {
+        self.lock().parts(None, parts);
+    }
+}
+
+impl State {
+    /// Kinds of parts that were read are as they were read; of the others nothing changes.
+    fn parts(&mut self, of: Option<u32>, parts: &[Part]) {
+        let read: BTreeSet<Subject> = parts.iter().filter_map(Part::subject).collect();
+        self.parts.retain(|(subject, owner, _), _| *owner != of || !read.contains(subject));
+        for part in parts {
+            if let Some(subject) = part.subject() {
+                let values = part.metrics.iter().copied().zip(part.values.iter().copied()).collect();
+                self.parts.insert((subject, of, part.name.clone()), values);
+            }
+        }
+    }
 }
 
 impl Family {
-    fn new(of: Of, metric: &'static Metric) -> prometheus::Result<Self> {
-        let (kind, labels) = match of {
-            Of::Gpu(UP) => ("gpu", vec!["gpu", "uuid", "reason"]),
-            Of::Gpu(_) => ("gpu", vec!["gpu", "uuid"]),
-            Of::Node(_) => ("node", vec![]),
+    fn new(subject: Subject, id: u32, metric: &'static Metric) -> prometheus::Result<Self> {
+        let labels = match (subject, id) {
+            (Subject::Gpu, UP) => vec!["gpu", "uuid", "reason"],
+            (Subject::Gpu, _) => vec!["gpu", "uuid"],
+            (Subject::Nvlink, _) => vec!["gpu", "uuid", "nvlink"],
+            (Subject::Node, _) => vec![],
+            (Subject::Port | Subject::Interface | Subject::Disk, _) => vec![subject.name()],
         };
-        let name = format!("gridstep_{kind}_{}", metric.name);
+        let name = format!("gridstep_{}_{}", subject.name(), metric.name);
         let labels = labels.into_iter().map(Into::into).collect();
         let desc = Desc::new(name.clone(), metric.help.into(), labels, HashMap::new())?;
-        Ok(Self { of, name, metric, desc })
+        Ok(Self { subject, id, name, metric, desc })
     }
 
     fn collect(&self, state: &State) -> Vec<proto::Metric> {
-        match self.of {
-            Of::Gpu(UP) => state.gpus.iter().filter_map(|(index, gpu)| self.up(*index, gpu)).collect(),
-            Of::Gpu(id) => {
+        match (self.subject, self.id) {
+            (Subject::Gpu, UP) => state.gpus.iter().filter_map(|(index, gpu)| self.up(*index, gpu)).collect(),
+            (Subject::Gpu, id) => {
                 let value = |(index, gpu): (&u32, &Gpu)| Some(self.reading(labels(*index, gpu), *gpu.values.get(&id)?));
                 state.gpus.iter().filter_map(value).collect()
             }
-            Of::Node(id) => state.node.get(&id).map(|value| self.reading(Vec::new(), *value)).into_iter().collect(),
+            (Subject::Node, id) => state.node.get(&id).map(|value| self.reading(Vec::new(), *value)).into_iter().collect(),
+            (kind, id) => state
+                .parts
+                .iter()
+                .filter(|(of, _)| of.0 == kind)
+                .filter_map(|(of, values)| {
+                    let mut labels = of.1.and_then(|index| Some(labels(index, state.gpus.get(&index)?))).unwrap_or_default();
+                    labels.push(label(kind.name(), of.2.clone()));
+                    Some(self.reading(labels, *values.get(&id)?))
+                })
+                .collect(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Frames from reader to supervisor: length-delimited protobuf on a pipe.
 
+use gridstep_wire::catalog::Subject;
 use prost::Message;
 use std::io::{self, Write};
 
@@ -121,6 +122,43 @@ pub struct Sweep {
     /// Metrics without a value, where that is measured.
     #[prost(message, repeated, tag = "6")]
     pub missing: Vec<Missing>,
+    /// With what is read only every so often (`Rate::Slow`) too.
+    #[prost(bool, tag = "7")]
+    pub slow: bool,
+    /// Parts that were read, each kind of them whole.
+    #[prost(message, repeated, tag = "8")]
+    pub parts: Vec<Part>,
+}
+
+/// A part of a GPU or of the node, with the values that it has itself.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Part {
+    /// Place in `Subject::ALL`.
+    #[prost(uint32, tag = "1")]
+    pub subject: u32,
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// Places in the list of the subject's metrics, and their values.
+    #[prost(uint32, repeated, tag = "3")]
+    pub metrics: Vec<u32>,
+    #[prost(sint64, repeated, tag = "4")]
+    pub values: Vec<i64>,
+}
+
+impl Part {
+    pub(crate) fn new(subject: Subject, name: String) -> Self {
+        Self { subject: subject as u32, name, ..Self::default() }
+    }
+
+    pub(crate) fn put(&mut self, metric: u32, value: i64) {
+        self.metrics.push(metric);
+        self.values.push(value);
+    }
+
+    /// None: of no kind that is known.
+    pub(crate) fn subject(&self) -> Option<Subject> {
+        Subject::ALL.get(self.subject as usize).copied()
+    }
 }
 
 impl Sweep {

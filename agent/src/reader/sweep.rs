@@ -130,7 +130,7 @@ impl<'nvml> Sweeper<'nvml> {
         let processes = watch.call("nvmlDeviceGetComputeRunningProcesses_v3", || device.running_compute_processes());
         let pids = processes.map(|list| list.iter().map(|process| process.pid).collect()).unwrap_or_default();
         let (metrics, values, missing) = out.split(self.explain);
-        Sweep { gpu, ts_us: Micros::now().0, metrics, values, pids, missing }
+        Sweep { gpu, ts_us: Micros::now().0, metrics, values, pids, missing, ..Sweep::default() }
     }
 
     fn read_fields(&mut self, device: &Device<'_>, before: &mut Before<'_>, out: &mut Values, watch: &Watch) {

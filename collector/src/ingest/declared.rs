@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// More of a kind is refused: memory per stream is bounded.
 const MAX_METRICS: usize = 4096;
-const MAX_ENTITIES: usize = 1024;
+const MAX_ENTITIES: usize = 4096;
 const MAX_JOBS: usize = 65_536;
 const MAX_NAME_BYTES: usize = 1024;
 /// Powers of ten that any unit needs.
@@ -46,11 +46,31 @@ pub(crate) struct Identity {
     pub(crate) model: String,
 }
 
+/// What the rows of an entity are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum About {
+    Node,
+    /// By its NVML index.
+    Gpu(u8),
+    /// Something that the judging does not know: its rows are skipped.
+    Other,
+}
+
+impl About {
+    /// Some(None) is the node itself; None: something else.
+    pub(super) fn gpu(self) -> Option<Option<u8>> {
+        match self {
+            Self::Node => Some(None),
+            Self::Gpu(index) => Some(Some(index)),
+            Self::Other => None,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Declared {
     metrics: HashMap<u32, Metric>,
-    /// NVML index by entity.
-    gpus: HashMap<u32, u8>,
+    entities: HashMap<u32, About>,
     jobs: HashMap<u32, Arc<str>>,
 }
 
@@ -67,9 +87,9 @@ impl Declared {
         self.metrics.get(&id)
     }
 
-    /// NVML index of an entity; Some(None) is the node itself.
-    pub(super) fn gpu_of(&self, entity: u32) -> Option<Option<u8>> {
-        if entity == 0 { Some(None) } else { self.gpus.get(&entity).copied().map(Some) }
+    /// None: it was not declared.
+    pub(super) fn about(&self, entity: u32) -> Option<About> {
+        if entity == 0 { Some(About::Node) } else { self.entities.get(&entity).copied() }
     }
 
     pub(super) fn job_of(&self, id: i64) -> Option<Option<Arc<str>>> {
@@ -98,10 +118,13 @@ impl Declared {
     /// UUID and model may become known later; the index of an entity stays.
     fn entity(&mut self, declared: pb::Entity) -> Result<Option<Identity>, String> {
         let id = declared.id;
-        let Some(What::Gpu(gpu)) = declared.what else { return Ok(None) };
         if id == 0 {
-            return Err(format!("GPU {} has the id of the node, 0", gpu.index));
+            return Err("an entity has the id of the node, 0".into());
         }
+        let Some(What::Gpu(gpu)) = declared.what else {
+            insert("entity", &mut self.entities, MAX_ENTITIES, id, About::Other)?;
+            return Ok(None);
+        };
         if gpu.index > MAX_GPU_INDEX {
             return Err(format!("entity {id} is GPU {}, beyond {MAX_GPU_INDEX}", gpu.index));
         }
@@ -109,7 +132,7 @@ impl Declared {
             check_length("entity", id, text)?;
         }
         let index = gpu.index as u8;
-        insert("entity", &mut self.gpus, MAX_ENTITIES, id, index)?;
+        insert("entity", &mut self.entities, MAX_ENTITIES, id, About::Gpu(index))?;
         Ok(Some(Identity { index, uuid: gpu.uuid, model: gpu.model }))
     }
 }

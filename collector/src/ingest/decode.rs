@@ -1,7 +1,7 @@
 //! Batches as they come, and as the judging takes them.
 
 use super::Malformed;
-use super::declared::{Declared, Metric};
+use super::declared::{About, Declared, Metric};
 use crate::fleet::{GpuMetric, NodeMetric};
 use gridstep_wire::{Micros, block, pb};
 use std::collections::HashSet;
@@ -48,7 +48,7 @@ pub(crate) struct Decoded {
 /// Rows of a block, by column.
 #[derive(Debug)]
 pub(crate) struct Table {
-    /// GPU (None: the node) and stamp of each row; None: the row is misdated.
+    /// GPU (None: the node) and stamp of each row; None: the row is misdated, or about something that the judging does not know.
     pub(crate) rows: Vec<Option<(Option<u8>, Micros)>>,
     pub(crate) columns: Vec<Column>,
     /// The job of each row that says one, Some(None) for idle.
@@ -98,11 +98,13 @@ impl Decoded {
     fn table(&mut self, block: &pb::Block, base_us: i64, declared: &Declared, now: Micros) -> Result<Table, String> {
         block::validate(block).map_err(|fault| fault.to_string())?;
         let mut table = Table { rows: Vec::with_capacity(block.dt_us.len()), columns: Vec::new(), jobs: None };
+        let mut known = Vec::with_capacity(block.dt_us.len());
         for (entity, stamp) in block::rows(block, base_us) {
-            let gpu = declared.gpu_of(entity).ok_or_else(|| format!("entity {entity} is not declared"))?;
+            let about = declared.about(entity).ok_or_else(|| format!("entity {entity} is not declared"))?;
             let dated = is_dated(stamp, now);
             self.misdated += u64::from(!dated);
-            table.rows.push(dated.then_some((gpu, Micros(stamp))));
+            table.rows.push(about.gpu().filter(|_| dated).map(|gpu| (gpu, Micros(stamp))));
+            known.push(about != About::Other || !dated);
         }
         let mut seen = HashSet::new();
         for column in &block.columns {
@@ -111,6 +113,10 @@ impl Decoded {
             if !seen.insert(id) {
                 return Err(format!("metric {id} has two columns"));
             }
+            let others = block::values(column, table.rows.len()).zip(&known);
+            let others = others.filter(|(value, known)| value.is_some() && !**known).count() as u64;
+            self.samples += others;
+            self.unknown += others;
             self.column(column, metric, declared, &mut table)?;
         }
         Ok(table)
@@ -138,7 +144,8 @@ impl Decoded {
 
     fn event(&mut self, event: &pb::Event, base_us: i64, declared: &Declared, now: Micros) -> Result<(), String> {
         let entity = event.entity;
-        let gpu = declared.gpu_of(entity).ok_or_else(|| format!("entity {entity} of an event is not declared"))?;
+        let about = declared.about(entity).ok_or_else(|| format!("entity {entity} of an event is not declared"))?;
+        let Some(gpu) = about.gpu() else { return Ok(()) };
         if event.kind.is_empty() || event.kind.len() > MAX_KIND_BYTES {
             return Err(format!("an event's kind has {} bytes", event.kind.len()));
         }
@@ -196,6 +203,19 @@ mod tests {
         assert_eq!(table.columns[0].values, [Some(650.5), None]);
         assert_eq!(table.jobs.as_ref().unwrap(), &[Some(Some("llama".into())), Some(None)]);
         assert_eq!((decoded.samples, decoded.unknown), (4, 1));
+    }
+
+    /// An agent that is newer than this collector may speak of parts that did not exist yet.
+    #[test]
+    fn rows_about_what_is_not_known_are_counted_and_skipped() {
+        let mut declared = declared();
+        let entity = pb::Entity { id: 300, what: None };
+        declared.declare(pb::Declare { entities: vec![entity], ..Default::default() }).unwrap();
+        let batch = batch(&[(300, NOW.0, [Some(5), Some(1), None]), (4, NOW.0, [Some(650_500), None, None])]);
+        let decoded = decode(&batch, &declared, NOW).unwrap();
+        assert_eq!(decoded.tables[0].rows, [None, Some((Some(3), NOW))]);
+        assert_eq!(decoded.tables[0].columns[0].values, [None, Some(650.5)]);
+        assert_eq!((decoded.samples, decoded.unknown, decoded.misdated), (3, 2, 0));
     }
 
     #[test]

@@ -160,7 +160,7 @@ pub mod metric {
 pub struct Entity {
     #[prost(uint32, tag = "1")]
     pub id: u32,
-    #[prost(oneof = "entity::What", tags = "2")]
+    #[prost(oneof = "entity::What", tags = "2, 3")]
     pub what: ::core::option::Option<entity::What>,
 }
 /// Nested message and enum types in `Entity`.
@@ -169,6 +169,8 @@ pub mod entity {
     pub enum What {
         #[prost(message, tag = "2")]
         Gpu(super::Gpu),
+        #[prost(message, tag = "3")]
+        Part(super::Part),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -185,6 +187,19 @@ pub struct Gpu {
     pub pci_bus_id: ::prost::alloc::string::String,
     #[prost(string, tag = "5")]
     pub serial: ::prost::alloc::string::String,
+}
+/// A part of a GPU or of the node that has figures of its own.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Part {
+    /// The entity that it belongs to; 0: the node.
+    #[prost(uint32, tag = "1")]
+    pub of: u32,
+    /// "nvlink", "port" (InfiniBand, RoCE), "interface", "disk".
+    #[prost(string, tag = "2")]
+    pub kind: ::prost::alloc::string::String,
+    /// "7", "mlx5_0/1", "eth0", "nvme0n1".
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
 }
 /// A job's id is the value of the state metric "job" of a GPU or the node; 0 is idle.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
