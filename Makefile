@@ -22,8 +22,9 @@ rules: ## alert rules and examples for Prometheus and Alertmanager, by their own
 	promtool test rules deploy/prometheus/gridstep.rules.test.yml
 	amtool check-config deploy/alertmanager/alertmanager.yml
 
-deps: $(CARGO_DEB) ## what the tests need beside Rust: third-party NVML clients, and programs of Debian's
+deps: $(CARGO_DEB) ## what the tests need beside Rust: third-party NVML clients, nvidia-smi, and programs of Debian's
 	deploy/test-deps.sh
+	deploy/nonfree.sh
 
 # Kept under target/, as installing it takes two minutes.
 $(CARGO_DEB):

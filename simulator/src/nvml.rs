@@ -17,6 +17,7 @@ mod samples;
 mod state;
 mod stubs;
 mod system;
+mod table;
 
 /// `nvmlReturn_t`.
 pub(crate) type Code = u32;

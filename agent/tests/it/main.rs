@@ -3,6 +3,7 @@
 mod certificates;
 mod collector;
 mod driver;
+mod fidelity;
 mod metrics;
 mod node;
 mod probe;

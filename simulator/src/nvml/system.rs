@@ -1,9 +1,9 @@
 //! Initialisation, versions, counting and finding devices.
 
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, c_char};
 
 use super::state::{Simulation, handle, put, put_text, simulation, start, stop, with_simulation};
-use super::{Code, GPU_IS_LOST, Handle, INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED, SUCCESS, UNKNOWN, identity};
+use super::{Code, GPU_IS_LOST, Handle, INVALID_ARGUMENT, NOT_FOUND, SUCCESS, UNKNOWN, identity};
 use crate::scenario::FaultKind;
 use crate::world::Gpu;
 
@@ -25,11 +25,6 @@ pub extern "C" fn nvmlInitWithFlags(_flags: u32) -> Code {
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlShutdown() -> Code {
     stop()
-}
-
-#[unsafe(no_mangle)]
-pub extern "C" fn nvmlInternalGetExportTable(_table: *mut *const c_void, _id: *const c_void) -> Code {
-    NOT_SUPPORTED
 }
 
 #[unsafe(no_mangle)]

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Fetches programs of NVIDIA's (Debian non-free) that the tests run over the simulated driver, into target/nonfree/<suite>. Nothing
+# is installed, and the machine's own apt is not touched. Can be run again at any time.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# fetch SUITE PACKAGE...
+fetch() {
+    local suite=$1 there=target/nonfree/$1
+    shift
+    if [[ -e $there/complete ]]; then
+        echo "present: $* of $suite"
+        return
+    fi
+    mkdir -p "$there"/{lists/partial,cache/archives/partial,root}
+    echo "deb http://deb.debian.org/debian $suite contrib non-free" >"$there/sources.list"
+    local apt=(apt-get -qq -o "Dir::Etc::sourcelist=$PWD/$there/sources.list" -o Dir::Etc::sourceparts=/dev/null
+        -o "Dir::State::Lists=$PWD/$there/lists" -o "Dir::Cache=$PWD/$there/cache" -o Dir::State::status=/dev/null
+        -o Acquire::Languages=none -o Acquire::Retries=3 -o APT::Sandbox::User=root)
+    "${apt[@]}" update
+    (cd "$there" && "${apt[@]}" download "$@")
+    for package in "$there"/*.deb; do
+        dpkg-deb -x "$package" "$there/root"
+    done
+    touch "$there/complete"
+    echo "fetched: $* of $suite"
+}
+
+# 535 and 550.
+fetch bookworm nvidia-smi
+fetch trixie nvidia-smi
