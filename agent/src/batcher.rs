@@ -280,7 +280,7 @@ impl Batcher {
         let batch = pb::Batch { sequence: 0, base_us: now, blocks, events, built_us: 0 };
         let samples = spool::samples(&batch);
         let pushed = self.spool.push(batch);
-        self.metrics.batch(samples, pushed, self.spool.level());
+        self.metrics.batch(samples, pushed.bytes);
         if pushed.dropped_batches > 0 && !std::mem::replace(&mut self.dropping, true) {
             tracing::warn!("spool is full, dropping the oldest batches; gridstep_agent_batches_dropped_total counts them");
             self.event("spool_dropped", 0, i64::try_from(pushed.dropped_batches).unwrap_or(i64::MAX), "");

@@ -129,6 +129,25 @@ mod tests {
     }
 
     #[test]
+    fn a_second_collector_is_checked_as_the_first() {
+        let faults = |text: &str| parse(text).map_err(|faults| faults.join("\n"));
+        let second = "[uplink]\nmode = \"both\"\n[uplink.second]\n";
+        assert!(faults(&format!("{second}endpoint = \"http://127.0.0.1:19813\"")).is_ok());
+        for (text, part) in [
+            (format!("{second}endpoint = \"http://10.0.0.1:1\""), "uplink.second.endpoint"),
+            (format!("{second}endpoint = \"http://127.0.0.1:19812\""), "an address of its own"),
+            (format!("{second}endpoin = \"\""), "uplink.second: unknown field `endpoin`"),
+            ("[uplink]\nmode = \"both\"".into(), "[uplink.second]"),
+            ("[uplink]\nmode = \"all\"".into(), "uplink.mode"),
+            ("[spool]\ndirectory = \"spool\"\n".into(), "spool.directory"),
+            ("[spool]\ndisk_after = \"0s\"\nmax_age = \"1000d\"\n".into(), "spool.max_age"),
+        ] {
+            let faults = faults(&text).unwrap_err();
+            assert!(faults.contains(part), "{part} is not in: {faults}");
+        }
+    }
+
+    #[test]
     fn all_faults_are_named_at_once() {
         let text = "batch_period = \"1ms\"\n[reader]\nperiod = 3\npower_period = 5\ndeadline = \"1h\"\n[uplink]\nendpoint = \"http://10.0.0.1:19812\"\n[http]\nlisten = \"0.0.0.0:1\"";
         let faults = parse(text).unwrap_err().join("\n");

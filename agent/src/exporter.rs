@@ -2,7 +2,7 @@
 
 mod readings;
 
-use crate::spool::{Level, Pushed};
+use crate::spool::SpoolMetrics;
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use prometheus::core::Collector;
 use prometheus::{Counter, Encoder, IntCounter, IntGauge, Registry, TextEncoder};
@@ -52,10 +52,7 @@ pub struct Metrics {
     samples: IntCounter,
     pub(crate) batches: IntCounter,
     batch_bytes: IntCounter,
-    spool_bytes: IntGauge,
-    spool_batches: IntGauge,
-    dropped: IntCounter,
-    dropped_samples: IntCounter,
+    pub(crate) spool: SpoolMetrics,
 }
 
 impl Metrics {
@@ -69,34 +66,23 @@ impl Metrics {
             reader_up: gauge("reader_up", "1: the child process that talks to the driver delivers")?,
             reader_restarts: counter("reader_restarts_total", "starts of a replacement for the reader")?,
             driver_seconds: add(&registry, driver_seconds)?,
-            connected: gauge("uplink_connected", "1: the collector has accepted the stream")?,
+            connected: gauge(
+                "uplink_connected",
+                "1: the collector has accepted the stream (of two that both get everything: each has)",
+            )?,
             sent_bytes: counter("sent_bytes_total", "encoded bytes of batches handed to the stream, repeats included")?,
             samples: counter("samples_total", "values put into batches")?,
             batches: counter("batches_total", "batches made")?,
             batch_bytes: counter("batch_bytes_total", "encoded bytes of batches made")?,
-            spool_bytes: gauge("spool_bytes", "encoded bytes not yet durable at the collector")?,
-            spool_batches: gauge("spool_batches", "batches not yet durable at the collector")?,
-            dropped: counter(
-                "batches_dropped_total",
-                "batches let go of unsent: the spool was full, or the collector takes none so large",
-            )?,
-            dropped_samples: counter("samples_dropped_total", "values in batches let go of")?,
+            spool: SpoolMetrics::new(&registry)?,
             registry,
         })
     }
 
-    pub(crate) fn batch(&self, samples: u64, pushed: Pushed, level: Level) {
+    pub(crate) fn batch(&self, samples: u64, bytes: usize) {
         self.samples.inc_by(samples);
         self.batches.inc();
-        self.batch_bytes.inc_by(pushed.bytes as u64);
-        self.drop_batches(pushed.dropped_batches, pushed.dropped_samples);
-        self.spool_bytes.set(level.bytes as i64);
-        self.spool_batches.set(level.batches as i64);
-    }
-
-    pub(crate) fn drop_batches(&self, batches: u64, samples: u64) {
-        self.dropped.inc_by(batches);
-        self.dropped_samples.inc_by(samples);
+        self.batch_bytes.inc_by(bytes as u64);
     }
 
     pub fn text(&self) -> String {

@@ -30,18 +30,25 @@ use tokio::sync::mpsc;
 
 /// Notes of the reader that may wait for the batcher.
 const NOTES: usize = 256;
-/// What was gathered before the end has this long to get to the collector.
+/// What was gathered before the end has this long to get to the collector, or, with a disk, half of it, and then as long to get there.
 const LAST_WORDS: Duration = Duration::from_millis(1500);
 
-/// Runs until `shutdown` is over, and tells `service` how it is; then the reader is ended, and the rest sent, as far as that goes in a
-/// moment.
-pub async fn run(config: Config, service: &service::Service, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+/// Runs until `shutdown` is over, and tells `service` how it is; then the reader is ended, and the rest sent or kept on disk, as far
+/// as that goes in a moment. What is left in memory is `rest`, which the next run takes over.
+pub async fn run(
+    config: Config,
+    service: &service::Service,
+    rest: &mut spool::Rest,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     let metrics = Arc::new(exporter::Metrics::new()?);
     let http = exporter::bind(&config.http).await.with_context(|| format!("listening on {}", config.http.listen))?;
-    let spool = Arc::new(spool::Spool::new(config.spool.max_bytes));
-    let uplink =
-        uplink::Uplink::new(&config.uplink, &config.node, spool.clone(), metrics.clone()).context("setting up the uplink")?;
     let metrics_at = http.local_addr().context("listening")?;
+    let kept = std::mem::take(rest);
+    let spool = spool::Spool::new(&config.spool, &config.node, config.uplink.queues(), kept, &metrics.spool);
+    let spool = Arc::new(spool.context("setting up the spool")?);
+    let uplinks = uplink::Uplink::new(&config.uplink, config.spool.replay_bytes_per_second, &spool, &metrics);
+    let uplinks = uplinks.inspect_err(|_| *rest = spool.take_rest()).context("setting up the uplink")?;
     tracing::info!(node = config.node, collector = config.uplink.endpoint, metrics = %metrics_at, "agent starts");
     let (notes_out, notes) = mpsc::channel(NOTES);
     let supervisor = supervisor::Supervisor::new(config.reader.clone(), metrics.clone());
@@ -55,18 +62,30 @@ pub async fn run(config: Config, service: &service::Service, shutdown: impl Futu
     };
     let jobs = jobs::Jobs::new(config.jobs.clone());
     let batcher = batcher::Batcher::new(config.batch_period, spool.clone(), metrics.clone(), jobs).run(notes);
+    let last_words = if spool.has_disk() { LAST_WORDS / 2 } else { LAST_WORDS };
     let gather = async {
         // The batcher ends when there is no reader any more, and flushes.
         tokio::join!(reader, batcher);
-        if tokio::time::timeout(LAST_WORDS, spool.delivered()).await.is_err() {
-            let left = spool.level().batches;
-            tracing::warn!(left, "the agent stops with batches that the collector has not acknowledged");
+        // To a collector that is not there it takes for ever.
+        if spool.is_connected() || !spool.has_disk() {
+            let _ = tokio::time::timeout(last_words, spool.delivered()).await;
         }
     };
-    tokio::select! {
+    let ended = tokio::select! {
         () = gather => Ok(()),
-        () = uplink.run() => Ok(()),
+        never = uplink::Uplink::run_all(uplinks) => match never {},
+        never = spool.tend() => match never {},
         served = exporter::serve(http, metrics.clone()) => served.context("serving /metrics"),
         never = service.tend(&metrics, &spool) => match never {},
+    };
+    let saved = async {
+        tokio::select! { () = spool.save() => {}, never = spool.tend() => match never {} }
+    };
+    let _ = tokio::time::timeout(last_words, saved).await;
+    let left = spool.in_memory().batches;
+    if left > 0 {
+        tracing::warn!(left, "batches are left in memory that the collector has not made durable");
     }
+    *rest = spool.take_rest();
+    ended
 }

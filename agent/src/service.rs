@@ -6,7 +6,7 @@
 
 use crate::config::{self, Config};
 use crate::exporter::Metrics;
-use crate::spool::{Level, Spool};
+use crate::spool::{Level, Rest, Spool};
 use anyhow::Context;
 use sd_notify::NotifyState;
 use std::cell::Cell;
@@ -24,10 +24,11 @@ const PULSES: u32 = 3;
 pub async fn run(mut config: Config, path: Option<&Path>) -> anyhow::Result<()> {
     let mut signals = Signals::listen().context("listening for signals")?;
     let mut before = None;
+    let mut rest = Rest::default();
     loop {
         let service = Service::default();
         let mut told = None;
-        let ended = crate::run(config.clone(), &service, async { told = Some(signals.next(path).await) }).await;
+        let ended = crate::run(config.clone(), &service, &mut rest, async { told = Some(signals.next(path).await) }).await;
         config = match (ended, told) {
             (Ok(()), Some(Request::Reload(new))) => {
                 before = Some(config);

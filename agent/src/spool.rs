@@ -1,60 +1,109 @@
 //! batcher ─▶ **spool** ─▶ uplink
 //!
-//! Batches that the collector has not made durable yet, oldest first, bounded in bytes. When it is full the oldest go, and
-//! are counted: what is recent matters more.
+//! Batches that the collector has not made durable yet, oldest first: in memory, and on disk where that takes long
+//! ([`queue`]). Bounded in bytes, and on disk in time: the oldest go, and are counted, as what is recent matters more. Where there
+//! are two collectors, each has a queue of its own over the same bytes.
+
+mod disk;
+mod message;
+mod metrics;
+mod mover;
+mod queue;
+mod record;
+mod store;
+
+pub(crate) use message::Message;
+pub(crate) use metrics::Reason;
+pub use metrics::SpoolMetrics;
+pub(crate) use queue::Queue;
 
 use gridstep_wire::pb;
-use prost::Message;
-use prost::bytes::Bytes;
+use prost::Message as _;
+use queue::{Generation, Kept, Meaning};
 use serde::{Deserialize, Serialize};
-use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::Notify;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What is kept for the collectors, and where; labels of metrics and folders.
+const NAMES: [&str; 2] = ["first", "second"];
 
 /// `[spool]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Encoded bytes of unacknowledged batches kept in memory.
+    /// Encoded bytes of batches kept in memory.
     pub max_bytes: usize,
+    /// Without a collector, batches go to disk after so long.
+    #[serde(with = "humantime_serde")]
+    pub disk_after: Duration,
+    /// None: `spool` in the folder that systemd gives for state; without one nothing goes to disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub directory: Option<PathBuf>,
+    /// Encoded bytes of batches kept on disk; 0: none.
+    pub disk_max_bytes: u64,
+    /// What is on disk for longer goes.
+    #[serde(with = "humantime_serde")]
+    pub max_age: Duration,
+    /// What was on disk is sent this fast, beside what is live.
+    pub replay_bytes_per_second: u32,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { max_bytes: 64 << 20 }
+        Self {
+            max_bytes: 8 << 20,
+            disk_after: Duration::from_secs(5),
+            directory: std::env::var_os("STATE_DIRECTORY").map(|state| PathBuf::from(state).join("spool")),
+            disk_max_bytes: 1 << 30,
+            max_age: Duration::from_secs(24 * 3600),
+            replay_bytes_per_second: 256 << 10,
+        }
     }
 }
 
-/// A batch that is kept, encoded.
-#[derive(Debug, Clone)]
-pub struct Kept {
-    pub sequence: u64,
-    pub bytes: Bytes,
-    /// Values in it.
-    samples: u64,
+impl Config {
+    pub(crate) fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.max_bytes < 1 << 20 {
+            faults.push(format!("spool.max_bytes = {}: must be at least 1048576", self.max_bytes));
+        }
+        if (1..64 << 10).contains(&self.disk_max_bytes) {
+            faults.push(format!("spool.disk_max_bytes = {}: must be 0 or at least 65536", self.disk_max_bytes));
+        }
+        if self.directory.as_ref().is_some_and(|directory| !directory.is_absolute()) {
+            faults.push("spool.directory: must be an absolute path".into());
+        }
+        for (key, value, longest) in [("disk_after", self.disk_after, 3600), ("max_age", self.max_age, 31 * 24 * 3600)] {
+            if !(Duration::from_secs(1)..=Duration::from_secs(longest)).contains(&value) {
+                faults.push(format!("spool.{key} = \"{value:?}\": must be between 1s and {longest}s"));
+            }
+        }
+        if self.replay_bytes_per_second < 4 << 10 {
+            faults.push(format!("spool.replay_bytes_per_second = {}: must be at least 4096", self.replay_bytes_per_second));
+        }
+        faults
+    }
+
+    /// On disk, for the collector of this name.
+    fn disk(&self, name: &str) -> Option<PathBuf> {
+        self.directory.as_ref().filter(|_| self.disk_max_bytes > 0).map(|directory| directory.join(name))
+    }
 }
 
-/// Batches and what gives meaning to their ids.
+/// What was still in memory at the end of a spool, by collector.
+#[derive(Debug, Default)]
+pub struct Rest(Vec<Vec<Generation>>);
+
+/// Numbers and encodes batches, and keeps them for each collector.
 #[derive(Debug)]
 pub struct Spool {
-    /// Names the numbering of this run of the agent.
-    pub id: u64,
-    max_bytes: usize,
-    state: Mutex<State>,
-    /// Something new to send.
-    pub grown: Notify,
-    shrunk: Notify,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    batches: VecDeque<Kept>,
-    bytes: usize,
-    last_sequence: u64,
-    /// The collector has everything up to here, but may lose it.
-    received: u64,
-    declared: Arc<pb::Declare>,
-    hello: pb::Hello,
+    last_sequence: AtomicU64,
+    meaning: Arc<Mutex<Meaning>>,
+    queues: Vec<Arc<Queue>>,
 }
 
 /// What a push did.
@@ -64,7 +113,6 @@ pub struct Pushed {
     pub bytes: usize,
     /// What had to go to make room for it.
     pub dropped_batches: u64,
-    pub dropped_samples: u64,
 }
 
 /// Sample values in a batch.
@@ -72,122 +120,62 @@ pub(crate) fn samples(batch: &pb::Batch) -> u64 {
     batch.blocks.iter().flat_map(|block| &block.columns).map(|column| column.delta.len() as u64).sum()
 }
 
-/// Figures for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Figures for the status.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Level {
     pub batches: usize,
     pub bytes: usize,
 }
 
-impl Config {
-    pub(crate) fn faults(&self) -> Vec<String> {
-        if self.max_bytes >= 1 << 20 {
-            return Vec::new();
-        }
-        vec![format!("spool.max_bytes = {}: must be at least 1048576", self.max_bytes)]
-    }
-}
-
 impl Spool {
-    pub fn new(max_bytes: usize) -> Self {
-        Self { id: rand::random(), max_bytes, state: Mutex::default(), grown: Notify::new(), shrunk: Notify::new() }
+    /// For so many collectors, one or two, with what an earlier spool had left.
+    pub fn new(config: &Config, node: &str, collectors: usize, rest: Rest, metrics: &SpoolMetrics) -> std::io::Result<Self> {
+        let hello = pb::Hello { node: node.into(), agent_version: env!("CARGO_PKG_VERSION").into(), ..Default::default() };
+        let meaning = Arc::new(Mutex::new(Meaning { hello, ..Meaning::default() }));
+        let limits = store::Limits { max_bytes: config.disk_max_bytes, max_age: config.max_age };
+        let mut rest = rest.0.into_iter();
+        let queue = |name: &'static str| {
+            let metrics = metrics.of(name);
+            let start = |directory| disk::Disk::start(directory, limits.clone(), metrics.clone());
+            let disk = config.disk(name).map(start).transpose()?;
+            Ok(Arc::new(Queue::new(config, disk, rest.next().unwrap_or_default(), meaning.clone(), metrics)))
+        };
+        let queues = NAMES.into_iter().take(collectors).map(queue).collect::<std::io::Result<_>>()?;
+        Ok(Self { last_sequence: AtomicU64::new(0), meaning, queues })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// One for each collector.
+    pub(crate) fn queues(&self) -> &[Arc<Queue>] {
+        &self.queues
+    }
+
+    fn meaning(&self) -> MutexGuard<'_, Meaning> {
+        self.meaning.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Numbers the batch and keeps it; the oldest make room.
     pub fn push(&self, mut batch: pb::Batch) -> Pushed {
-        let mut state = self.lock();
-        state.last_sequence += 1;
-        batch.sequence = state.last_sequence;
-        let kept = Kept { sequence: batch.sequence, samples: samples(&batch), bytes: batch.encode_to_vec().into() };
-        let mut pushed = Pushed { bytes: kept.bytes.len(), ..Pushed::default() };
-        state.bytes += kept.bytes.len();
-        state.batches.push_back(kept);
-        while state.bytes > self.max_bytes && state.batches.len() > 1 {
-            if let Some(oldest) = state.let_go() {
-                pushed.dropped_batches += 1;
-                pushed.dropped_samples += oldest.samples;
-            }
-        }
-        drop(state);
-        self.grown.notify_one();
-        pushed
-    }
-
-    /// The collector has everything up to `received`, and keeps everything up to `durable`: let go of that.
-    pub fn acknowledge(&self, received: u64, durable: u64) {
-        let mut state = self.lock();
-        state.received = received;
-        while state.batches.front().is_some_and(|batch| batch.sequence <= durable) {
-            state.let_go();
-        }
-        drop(state);
-        self.shrunk.notify_waiters();
-    }
-
-    /// Lets go of one batch that no collector will take; gives its number of values.
-    pub fn discard(&self, sequence: u64) -> u64 {
-        let mut state = self.lock();
-        let Ok(index) = state.batches.binary_search_by_key(&sequence, |batch| batch.sequence) else { return 0 };
-        let Some(batch) = state.batches.remove(index) else { return 0 };
-        state.bytes -= batch.bytes.len();
-        drop(state);
-        self.shrunk.notify_waiters();
-        batch.samples
-    }
-
-    /// Waits until the collector has everything.
-    pub async fn delivered(&self) {
-        loop {
-            let shrunk = self.shrunk.notified();
-            {
-                let state = self.lock();
-                if state.batches.back().is_none_or(|newest| newest.sequence <= state.received) {
-                    return;
-                }
-            }
-            shrunk.await;
-        }
-    }
-
-    /// The oldest batch after `sequence`.
-    pub fn after(&self, sequence: u64) -> Option<Kept> {
-        let state = self.lock();
-        let index = state.batches.partition_point(|batch| batch.sequence <= sequence);
-        state.batches.get(index).cloned()
-    }
-
-    /// Who speaks, with the present state of the numbering.
-    pub fn hello(&self, node: &str) -> pb::Hello {
-        let state = self.lock();
-        let oldest_sequence = state.batches.front().map_or(state.last_sequence + 1, |batch| batch.sequence);
-        let own = (node.to_owned(), self.id, oldest_sequence);
-        pb::Hello {
-            node: own.0,
-            spool: own.1,
-            oldest_sequence,
-            agent_version: env!("CARGO_PKG_VERSION").into(),
-            ..state.hello.clone()
-        }
+        batch.sequence = self.last_sequence.fetch_add(1, Ordering::Relaxed) + 1;
+        let samples = samples(&batch);
+        let kept = Kept { sequence: batch.sequence, samples, bytes: batch.encode_to_vec().into(), at: Instant::now() };
+        let dropped = self.queues.iter().map(|queue| queue.push(kept.clone())).sum();
+        Pushed { bytes: kept.bytes.len(), dropped_batches: dropped }
     }
 
     /// What is known of node and driver.
     pub fn identify(&self, boot: String, driver_version: String, nvml_version: String) {
-        let mut state = self.lock();
-        state.hello = pb::Hello { boot, driver_version, nvml_version, ..Default::default() };
+        let hello = &mut self.meaning().hello;
+        (hello.boot, hello.driver_version, hello.nvml_version) = (boot, driver_version, nvml_version);
     }
 
     /// Adds to what is declared; ids keep their meaning.
     pub fn declare(&self, more: pb::Declare) {
-        let mut state = self.lock();
-        let known = &state.declared;
+        let mut meaning = self.meaning();
+        let known = &meaning.declared;
         if more.metrics.is_empty() && more.jobs.is_empty() && more.entities.iter().all(|entity| known.entities.contains(entity)) {
             return;
         }
-        let declared = Arc::make_mut(&mut state.declared);
+        let declared = Arc::make_mut(&mut meaning.declared);
         for entity in more.entities {
             declared.entities.retain(|known| known.id != entity.id);
             declared.entities.push(entity);
@@ -196,75 +184,64 @@ impl Spool {
         declared.jobs.extend(more.jobs);
     }
 
-    /// All that is declared; another allocation when something was added.
-    pub fn declared(&self) -> Arc<pb::Declare> {
-        self.lock().declared.clone()
+    /// All collectors take what is live.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.queues.iter().all(|queue| queue.is_connected())
     }
 
-    pub fn level(&self) -> Level {
-        let state = self.lock();
-        Level { batches: state.batches.len(), bytes: state.bytes }
+    /// Moves batches to disk in time, and tells how much there is.
+    pub(crate) async fn tend(&self) -> Infallible {
+        match &self.queues[..] {
+            [one] => one.tend().await,
+            [one, two] => tokio::select! { never = one.tend() => never, never = two.tend() => never },
+            _ => std::future::pending().await,
+        }
     }
-}
 
-impl State {
-    /// Of the oldest batch.
-    fn let_go(&mut self) -> Option<Kept> {
-        let oldest = self.batches.pop_front()?;
-        self.bytes -= oldest.bytes.len();
-        Some(oldest)
+    /// Waits until the collectors have everything that is live.
+    pub(crate) async fn delivered(&self) {
+        for queue in &self.queues {
+            queue.delivered().await;
+        }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
+    /// Some of what is in memory can go to disk.
+    pub(crate) fn has_disk(&self) -> bool {
+        self.queues.iter().any(|queue| queue.disk.is_some())
+    }
 
-    proptest! {
-        /// Whatever is pushed and acknowledged: nothing is lost that fits, order holds, the bound holds.
-        #[test]
-        fn keeps_the_newest_in_order(steps in proptest::collection::vec((1usize..400, 0u64..60), 1..120)) {
-            let spool = Spool::new(4000);
-            let mut durable = 0;
-            for (size, acknowledge) in steps {
-                let event = pb::Event { detail: "x".repeat(size), ..Default::default() };
-                spool.push(pb::Batch { events: vec![event], ..Default::default() });
-                durable = durable.max(acknowledge);
-                spool.acknowledge(durable, durable);
-                let level = spool.level();
-                prop_assert!(level.bytes <= 4000);
-                let mut at = durable;
-                let mut count = 0;
-                while let Some(batch) = spool.after(at) {
-                    prop_assert!(batch.sequence > at);
-                    prop_assert!(count == 0 || batch.sequence == at + 1);
-                    at = batch.sequence;
-                    count += 1;
-                }
-                prop_assert_eq!(count, level.batches);
+    /// Waits until everything in memory is on disk.
+    pub(crate) async fn save(&self) {
+        self.queues.iter().for_each(|queue| queue.end());
+        for queue in &self.queues {
+            if let Some(disk) = &queue.disk {
+                queue.emptied().await;
+                disk.sync().await;
             }
         }
     }
-    fn batch(detail: &str) -> pb::Batch {
-        pb::Batch { events: vec![pb::Event { detail: detail.into(), ..Default::default() }], ..Default::default() }
+
+    /// Takes out what is in memory.
+    pub(crate) fn take_rest(&self) -> Rest {
+        Rest(self.queues.iter().map(|queue| queue.take_rest()).collect())
     }
 
-    #[tokio::test]
-    async fn delivered_is_what_was_received_or_discarded() {
-        use std::time::Duration;
-        let spool = Spool::new(4000);
-        spool.delivered().await;
-        spool.push(batch("a"));
-        spool.push(batch("b"));
-        spool.acknowledge(1, 0);
-        assert!(tokio::time::timeout(Duration::ZERO, spool.delivered()).await.is_err());
-        spool.discard(2);
-        spool.delivered().await;
-        // A collector that starts anew may have lost what it did not make durable.
-        spool.acknowledge(0, 0);
-        let acknowledged = async { spool.acknowledge(2, 1) };
-        tokio::join!(spool.delivered(), acknowledged);
-        assert_eq!(spool.level(), Level { batches: 0, bytes: 0 });
+    /// What waits for a collector in memory.
+    pub(crate) fn in_memory(&self) -> Level {
+        let mut level = Level::default();
+        for (batches, bytes, _) in self.queues.iter().map(|queue| queue.memory()) {
+            (level.batches, level.bytes) = (level.batches + batches, level.bytes + bytes);
+        }
+        level
+    }
+
+    /// What waits for a collector, on disk too.
+    pub fn level(&self) -> Level {
+        let mut level = self.in_memory();
+        for metrics in self.queues.iter().map(|queue| &queue.metrics) {
+            level.batches += metrics.disk_batches.get() as usize;
+            level.bytes += metrics.disk_bytes.get() as usize;
+        }
+        level
     }
 }

@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use gridstep_wire::pb::telemetry_server::{Telemetry, TelemetryServer};
 use gridstep_wire::pb::{AgentMessage, CollectorMessage};
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -34,6 +34,8 @@ pub(crate) struct Ingest {
     pub(crate) metrics: Arc<Metrics>,
     /// Names this run of the collector.
     pub(crate) instance: u64,
+    /// One batch of all backlogs is decoded or waits for the judging at a time: what is live goes first.
+    pub(crate) backlog_turn: Arc<Semaphore>,
     pub(crate) stop: CancellationToken,
 }
 

@@ -7,7 +7,7 @@ mod nodes;
 mod put;
 mod view;
 
-pub(crate) use nodes::{Acked, Full, Joined};
+pub(crate) use nodes::{Acked, Full, Joined, Joining};
 pub(crate) use view::{GpuCell, NodeView, View};
 
 use crate::alerts::{AlertsConfig, Announced};
@@ -19,7 +19,7 @@ use gridstep_wire::Micros;
 use nodes::{Covered, Nodes};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -37,11 +37,9 @@ const RESUME_HOLD_US: i64 = 10_000_000;
 
 /// From the streams.
 pub(crate) enum Message {
-    /// An agent said hello. `oldest` is the lowest sequence that its spool still holds.
+    /// An agent said hello.
     Join {
-        node: String,
-        spool: u64,
-        oldest: u64,
+        joining: Joining,
         reply: oneshot::Sender<Result<Joined, Full>>,
     },
     /// The stream has ended.
@@ -57,6 +55,8 @@ pub(crate) enum Message {
         node: String,
         stream: u64,
         batch: Decoded,
+        /// Of a backlog: let go of when the batch has been taken.
+        turn: Option<OwnedSemaphorePermit>,
     },
 }
 
@@ -165,16 +165,16 @@ impl Live {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Join { node, spool, oldest, reply } => {
-                let slot = self.judge.fleet_mut().node(&node);
-                let (joined, lost) = self.nodes.join(&node, slot, spool, oldest);
+            Message::Join { joining, reply } => {
+                let slot = (!joining.backlog).then(|| self.judge.fleet_mut().node(&joining.node));
+                let (joined, lost) = self.nodes.join(&joining, slot);
                 self.metrics.lost_batches.inc_by(lost);
                 // Fails when the stream has gone meanwhile: its successor joins over it.
                 let _ = reply.send(joined);
             }
             Message::Leave { node, stream } => self.nodes.leave(&node, stream),
             Message::Identify { node, gpus } => self.identify(&node, &gpus),
-            Message::Batch { node, stream, batch } => self.batch(&node, stream, &batch),
+            Message::Batch { node, stream, batch, turn: _turn } => self.batch(&node, stream, &batch),
         }
     }
 
@@ -191,8 +191,14 @@ impl Live {
         let now = Micros::now();
         match self.nodes.accept(node, stream, batch.sequence, batch.samples, now) {
             nodes::Accepted::New { slot, lost } => {
-                self.judge.advance(now);
-                put::batch(&mut self.judge, slot, batch);
+                match slot {
+                    Some(slot) => {
+                        self.judge.advance(now);
+                        put::batch(&mut self.judge, slot, batch);
+                    }
+                    // Its time was judged without it.
+                    None => self.metrics.backlog_samples.inc_by(batch.samples),
+                }
                 self.metrics.batches.inc();
                 self.metrics.lost_batches.inc_by(lost);
                 self.metrics.samples.inc_by(batch.samples);
@@ -200,7 +206,7 @@ impl Live {
             nodes::Accepted::Again => self.metrics.duplicate_batches.inc(),
             nodes::Accepted::Replaced => {}
         }
-        self.nodes.acknowledge(node);
+        self.nodes.acknowledge(node, stream);
     }
 
     /// What is announced of an incident goes by its first revision, so every revision is looked at.

@@ -32,6 +32,7 @@ pub(crate) struct Metrics {
     pub(crate) duplicate_batches: IntCounter,
     pub(crate) lost_batches: Counter,
     pub(crate) samples: Counter,
+    pub(crate) backlog_samples: Counter,
     pub(crate) unknown_samples: Counter,
     pub(crate) misdated_rows: Counter,
     pub(crate) late_samples: Counter,
@@ -75,6 +76,10 @@ impl Metrics {
             duplicate_batches: counter("duplicate_batches_total", "Batches that came again and were not taken.")?,
             lost_batches: counter("lost_batches_total", "Batches that an agent let go of before they were taken.")?,
             samples: counter("samples_total", "Values taken.")?,
+            backlog_samples: counter(
+                "backlog_samples_total",
+                "Values taken that agents had kept on disk: too old to be judged.",
+            )?,
             unknown_samples: counter("unknown_samples_total", "Values of metrics that the judging does not know.")?,
             misdated_rows: counter("misdated_rows_total", "Rows dropped: stamped over 24 h before or 60 s after their arrival.")?,
             ahead_samples: counter("ahead_samples_total", "Values stamped too far ahead of the others, and not judged.")?,

@@ -15,7 +15,7 @@ use gridstep_wire::Micros;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -56,7 +56,9 @@ impl Server {
         let period = config.edge.checkpoint_interval;
         let stop = live_stop.clone();
         let live = tokio::spawn(async move { live.run(inbound, period, stop).await.context("write the last checkpoint") });
-        let ingest = Ingest { live: sender, metrics: metrics.clone(), instance: instance(), stop: edge_stop.clone() };
+        let backlog_turn = Arc::new(Semaphore::new(1));
+        let ingest =
+            Ingest { live: sender, metrics: metrics.clone(), instance: instance(), backlog_turn, stop: edge_stop.clone() };
         let router = Web { view: view.clone(), metrics }.into_router();
         let edge = vec![
             tokio::spawn(listen::serve_grpc(builder, grpc, ingest, edge_stop.clone())),

@@ -22,13 +22,27 @@ const HEADER_BYTES: usize = 8 + 4;
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 
+/// A numbering of an agent's batches, and how far it has been taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Numbering {
+    /// Its name.
+    pub(crate) spool: u64,
+    /// Every batch up to here has been taken (or is lost).
+    pub(crate) received: u64,
+    /// Every batch up to here is in a checkpoint on disk. What is loaded from one, is.
+    #[serde(skip)]
+    pub(crate) durable: u64,
+}
+
 /// What one agent has sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct NodeRecord {
-    /// Names the numbering of the batches.
-    pub(crate) spool: u64,
-    /// Every batch up to here has been handed to the judging (or is lost).
-    pub(crate) received: u64,
+    /// Of the last live stream.
+    #[serde(flatten)]
+    pub(crate) live: Numbering,
+    /// Others that may yet come again, the one that was joined last at the end. Absent in a file of an older version.
+    #[serde(default)]
+    pub(crate) earlier: Vec<Numbering>,
     /// Values taken.
     pub(crate) samples: u64,
     /// Batches that the agent let go of before they were taken.
@@ -168,7 +182,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = StateDir::open(folder.path()).unwrap();
         assert!(state.load().unwrap().is_none());
-        let record = NodeRecord { spool: u64::MAX, received: 7, samples: 9, lost_batches: 1 };
+        let numbering = |spool, received| Numbering { spool, received, durable: 0 };
+        let (live, earlier) = (numbering(u64::MAX, 7), vec![numbering(3, 5)]);
+        let record = NodeRecord { live, earlier, samples: 9, lost_batches: 1 };
         state
             .store(
                 &encode(&basis(), &[("n1", &record)], &Judge::new(JudgeConfig::default(), &[]), &Announced::default()).unwrap(),
@@ -176,6 +192,23 @@ mod tests {
             .unwrap();
         let loaded = state.load().unwrap().unwrap();
         assert_eq!((loaded.basis, loaded.nodes), (basis(), vec![("n1".into(), record)]));
+    }
+
+    /// As it was before an agent could have several numberings.
+    #[test]
+    fn a_record_of_an_older_version_is_understood() {
+        #[derive(Serialize)]
+        struct Older {
+            spool: u64,
+            received: u64,
+            samples: u64,
+            lost_batches: u64,
+        }
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&Older { spool: u64::MAX, received: 7, samples: 9, lost_batches: 1 }, &mut bytes).unwrap();
+        let record: NodeRecord = ciborium::from_reader(bytes.as_slice()).unwrap();
+        let live = Numbering { spool: u64::MAX, received: 7, durable: 0 };
+        assert_eq!(record, NodeRecord { live, earlier: Vec::new(), samples: 9, lost_batches: 1 });
     }
 
     #[test]

@@ -21,9 +21,26 @@ pub(crate) struct Seen {
     pub(crate) streams: usize,
     pub(crate) sequences: Vec<u64>,
     pub(crate) refusals: usize,
+    /// In the order of arrival, live or not.
+    pub(crate) arrivals: Vec<Arrival>,
     declared: pb::Declare,
+    /// Of live streams.
     batches: Vec<pb::Batch>,
     start: f64,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Arrival {
+    pub(crate) spool: u64,
+    pub(crate) backlog: bool,
+    pub(crate) batch: pb::Batch,
+}
+
+/// What one stream has said of itself.
+#[derive(Default)]
+struct Speaker {
+    hello: pb::Hello,
+    declared: pb::Declare,
 }
 
 impl Seen {
@@ -85,6 +102,8 @@ pub(crate) struct Collector {
     max_message_bytes: u32,
     /// Acknowledges nothing.
     mute: Arc<AtomicBool>,
+    /// Takes no streams.
+    away: Arc<AtomicBool>,
     /// Refuses the batch of this sequence; 0: none.
     refuse: Arc<AtomicU64>,
 }
@@ -111,8 +130,8 @@ impl Collector {
         let start = crate::node::scenario_start();
         let seen = Arc::new(Mutex::new(Seen { start, ..Seen::default() }));
         let breaks = watch::channel(0).0;
-        let (mute, refuse) = Default::default();
-        let collector = Self { address, seen, changed: Arc::default(), breaks, max_message_bytes, mute, refuse };
+        let (mute, away, refuse) = Default::default();
+        let collector = Self { address, seen, changed: Arc::default(), breaks, max_message_bytes, mute, away, refuse };
         let service = TelemetryServer::new(collector.clone());
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
         tokio::spawn(server.add_service(service).serve_with_incoming(incoming));
@@ -125,6 +144,16 @@ impl Collector {
 
     pub(crate) fn mute(&self) {
         self.mute.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends all streams, and takes none until it comes back.
+    pub(crate) fn go_away(&self) {
+        self.away.store(true, Ordering::Relaxed);
+        self.drop_streams();
+    }
+
+    pub(crate) fn come_back(&self) {
+        self.away.store(false, Ordering::Relaxed);
     }
 
     pub(crate) fn refuse(&self, sequence: u64) {
@@ -150,32 +179,44 @@ impl Collector {
         self.seen()
     }
 
-    fn take(&self, message: pb::AgentMessage) -> Result<Option<pb::CollectorMessage>, Status> {
+    fn take(&self, speaker: &mut Speaker, message: pb::AgentMessage) -> Result<Option<pb::CollectorMessage>, Status> {
         let mut seen = self.seen.lock().expect("seen");
         let answer = match message.kind.expect("a message says something") {
             pb::agent_message::Kind::Hello(hello) => {
-                seen.streams += 1;
-                seen.hello = Some(hello);
-                let welcome = pb::Welcome { max_message_bytes: self.max_message_bytes, ..Default::default() };
+                speaker.hello = hello.clone();
+                if !hello.backlog {
+                    seen.streams += 1;
+                    seen.hello = Some(hello);
+                }
+                let welcome =
+                    pb::Welcome { max_message_bytes: self.max_message_bytes, takes_backlog: true, ..Default::default() };
                 Some(pb::collector_message::Kind::Welcome(welcome))
             }
             pb::agent_message::Kind::Declare(declare) => {
-                seen.declared = declare;
+                if !speaker.hello.backlog {
+                    seen.declared = declare.clone();
+                }
+                speaker.declared = declare;
                 None
             }
             pb::agent_message::Kind::Batch(batch) => {
                 let blocks = batch.blocks.iter().flat_map(|block| block::rows(block, 0)).map(|(entity, _)| entity);
-                let declared = |entity: u32| entity == 0 || seen.declared.entities.iter().any(|known| known.id == entity);
+                let declared = |entity: u32| entity == 0 || speaker.declared.entities.iter().any(|known| known.id == entity);
                 let known = blocks.chain(batch.events.iter().map(|event| event.entity)).all(declared);
                 if !known || batch.sequence == self.refuse.load(Ordering::Relaxed) {
                     seen.refusals += 1;
                     self.changed.notify_waiters();
                     return Err(Status::invalid_argument(format!("batch {}", batch.sequence)));
                 }
-                seen.sequences.push(batch.sequence);
-                // Durable well behind received: what lies between must be sent again after a break.
-                let ack = pb::Ack { received: batch.sequence, durable: batch.sequence.saturating_sub(5) };
-                seen.batches.push(batch);
+                let pb::Hello { spool, backlog, .. } = speaker.hello;
+                seen.arrivals.push(Arrival { spool, backlog, batch: batch.clone() });
+                // What is live is durable well behind received: what lies between must be sent again after a break.
+                let durable = if backlog { batch.sequence } else { batch.sequence.saturating_sub(5) };
+                let ack = pb::Ack { received: batch.sequence, durable };
+                if !backlog {
+                    seen.sequences.push(batch.sequence);
+                    seen.batches.push(batch);
+                }
                 (!self.mute.load(Ordering::Relaxed)).then_some(pb::collector_message::Kind::Ack(ack))
             }
         };
@@ -190,7 +231,11 @@ impl Telemetry for Collector {
     type StreamStream = Pin<Box<dyn Stream<Item = Result<pb::CollectorMessage, Status>> + Send>>;
 
     async fn stream(&self, request: Request<Streaming<pb::AgentMessage>>) -> Result<Response<Self::StreamStream>, Status> {
+        if self.away.load(Ordering::Relaxed) {
+            return Err(Status::unavailable("away"));
+        }
         let mut incoming = request.into_inner();
+        let mut speaker = Speaker::default();
         let (answers, stream) = mpsc::channel(64);
         let (own, mut breaks) = (self.clone(), self.breaks.subscribe());
         breaks.mark_unchanged();
@@ -200,7 +245,7 @@ impl Telemetry for Collector {
                     _ = breaks.changed() => return,
                     message = incoming.message() => {
                         let Ok(Some(message)) = message else { return };
-                        let answer = own.take(message);
+                        let answer = own.take(&mut speaker, message);
                         let refused = answer.is_err();
                         if let Some(answer) = answer.transpose() && (answers.send(answer).await.is_err() || refused) {
                             return;

@@ -7,6 +7,7 @@ mod fidelity;
 mod metrics;
 mod node;
 mod probe;
+mod spool;
 mod stopping;
 
 use collector::{Collector, Seen};
@@ -70,9 +71,8 @@ async fn no_message_is_larger_than_the_collector_takes() {
     let seen = collector.wait(PATIENCE, |seen| gap(seen) && power_rows(seen) >= 8 * 10).await;
     assert!(seen.batches().iter().all(|batch| batch.encoded_len() <= MOST));
     assert_eq!(seen.streams, 1);
-    let metrics = node.metrics();
-    let dropped = metrics.lines().find_map(|line| line.strip_prefix("gridstep_agent_batches_dropped_total ")).unwrap();
-    assert!(dropped.parse::<u64>().unwrap() > 0);
+    let dropped = "gridstep_agent_batches_dropped_total{collector=\"first\",reason=\"too_large\"}";
+    assert!(metrics::value(&node.metrics(), dropped) > Some(0.0));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use crate::node::Node;
 use crate::{PATIENCE, power_rows};
 
 /// The value of a series, by its name and labels as shown.
-fn value(metrics: &str, series: &str) -> Option<f64> {
+pub(crate) fn value(metrics: &str, series: &str) -> Option<f64> {
     metrics.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
 }
 

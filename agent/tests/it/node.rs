@@ -54,8 +54,13 @@ impl Node {
         Self::start_with(faults, endpoint, "")
     }
 
-    /// The same with further lines in `[uplink]`.
+    /// The same with further lines in `[uplink]`, or sections behind it.
     pub(crate) fn start_with(faults: &str, endpoint: &str, uplink: &str) -> Self {
+        Self::start_under(&[], faults, endpoint, uplink)
+    }
+
+    /// The same by a program that is given the agent's command line.
+    pub(crate) fn start_under(program: &[&str], faults: &str, endpoint: &str, uplink: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let config = folder.path().join("agent.toml");
         let library = library().display();
@@ -65,13 +70,15 @@ impl Node {
         );
         fs::write(&config, text).expect("the configuration is written");
         let log = File::create(folder.path().join("log")).expect("the log");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gridstep-agent"));
-        command.arg("run").arg("--config").arg(&config).stdin(Stdio::null()).stderr(log);
+        let mut words = program.iter().copied().chain([env!("CARGO_BIN_EXE_gridstep-agent")]);
+        let mut command = Command::new(words.next().expect("a program"));
+        command.args(words).arg("run").arg("--config").arg(&config).stdin(Stdio::null()).stderr(log);
         command.envs(scenario(folder.path(), faults));
         Self { agent: command.spawn().expect("the agent starts"), folder }
     }
 
-    fn log(&self) -> String {
+    /// What the agent has logged.
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
@@ -91,6 +98,28 @@ impl Node {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
         answer.split_once("\r\n\r\n").expect("a head and a body").1.to_owned()
+    }
+
+    /// Waits until a series of `/metrics` has such a value.
+    pub(crate) async fn shows(&self, series: &str, wanted: impl Fn(f64) -> bool) -> f64 {
+        let begun = Instant::now();
+        loop {
+            let value = self.address().and_then(|_| crate::metrics::value(&self.metrics(), series));
+            if let Some(value) = value.filter(|value| wanted(*value)) {
+                return value;
+            }
+            assert!(begun.elapsed() < Duration::from_secs_f64(3.0 * crate::PATIENCE), "{series} stays {value:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until the agent has logged it so often.
+    pub(crate) async fn says(&self, words: &str, times: usize) {
+        let begun = Instant::now();
+        while self.log().matches(words).count() < times {
+            assert!(begun.elapsed() < Duration::from_secs_f64(3.0 * crate::PATIENCE), "the agent does not say: {words}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// A signal (`kill`'s argument) for the agent.

@@ -5,7 +5,7 @@ use crate::node::Node;
 use crate::{PATIENCE, power_rows};
 
 /// The agent gives itself 1.5 s, and is to be gone after 2. Twice that, lest a busy machine fail the test.
-const GONE: f64 = 4.0;
+pub(crate) const GONE: f64 = 4.0;
 
 #[tokio::test]
 async fn what_was_gathered_is_sent_before_the_end() {

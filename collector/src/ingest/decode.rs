@@ -5,13 +5,14 @@ use super::declared::{About, Declared, Metric};
 use crate::fleet::{GpuMetric, NodeMetric};
 use gridstep_wire::{Micros, block, pb};
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A batch of more rows is refused.
 const MAX_ROWS: usize = 65_536;
-/// How far a stamp may lie before and after the arrival, microseconds. Rows beyond are dropped and counted: a node with a
-/// wrong clock, or an agent with an old backlog, would otherwise never get past them.
-const OLDEST_US: i64 = 24 * 3600 * 1_000_000;
+/// How far a stamp may lie after the arrival, microseconds. Rows beyond are dropped and counted, as are those that are too old: a
+/// node with a wrong clock would otherwise never get past them.
 const NEWEST_US: i64 = 60 * 1_000_000;
 const MAX_KIND_BYTES: usize = 64;
 
@@ -71,8 +72,12 @@ pub(crate) struct Event {
     pub(crate) code: i64,
 }
 
-/// Checks and decodes a batch that arrives now.
-pub(super) fn decode(batch: &pb::Batch, declared: &Declared, now: Micros) -> Result<Decoded, Malformed> {
+/// When stamps are credible.
+type Span = RangeInclusive<i64>;
+
+/// Checks and decodes a batch that arrives now; `oldest` is how long ago its rows may have been stamped.
+pub(super) fn decode(batch: &pb::Batch, declared: &Declared, now: Micros, oldest: Duration) -> Result<Decoded, Malformed> {
+    let dated = now.0.saturating_sub(i64::try_from(oldest.as_micros()).unwrap_or(i64::MAX))..=now.0.saturating_add(NEWEST_US);
     let sequence = batch.sequence;
     let malformed = |fault| Malformed::Batch { sequence, fault };
     if sequence == 0 {
@@ -84,24 +89,24 @@ pub(super) fn decode(batch: &pb::Batch, declared: &Declared, now: Micros) -> Res
     }
     let mut decoded = Decoded { sequence, ..Decoded::default() };
     for (index, block) in batch.blocks.iter().enumerate() {
-        let table = decoded.table(block, batch.base_us, declared, now);
+        let table = decoded.table(block, batch.base_us, declared, &dated);
         let table = table.map_err(|fault| malformed(format!("block {index}: {fault}")))?;
         decoded.tables.push(table);
     }
     for event in &batch.events {
-        decoded.event(event, batch.base_us, declared, now).map_err(malformed)?;
+        decoded.event(event, batch.base_us, declared, &dated).map_err(malformed)?;
     }
     Ok(decoded)
 }
 
 impl Decoded {
-    fn table(&mut self, block: &pb::Block, base_us: i64, declared: &Declared, now: Micros) -> Result<Table, String> {
+    fn table(&mut self, block: &pb::Block, base_us: i64, declared: &Declared, span: &Span) -> Result<Table, String> {
         block::validate(block).map_err(|fault| fault.to_string())?;
         let mut table = Table { rows: Vec::with_capacity(block.dt_us.len()), columns: Vec::new(), jobs: None };
         let mut known = Vec::with_capacity(block.dt_us.len());
         for (entity, stamp) in block::rows(block, base_us) {
             let about = declared.about(entity).ok_or_else(|| format!("entity {entity} is not declared"))?;
-            let dated = is_dated(stamp, now);
+            let dated = span.contains(&stamp);
             self.misdated += u64::from(!dated);
             table.rows.push(about.gpu().filter(|_| dated).map(|gpu| (gpu, Micros(stamp))));
             known.push(about != About::Other || !dated);
@@ -142,7 +147,7 @@ impl Decoded {
         Ok(())
     }
 
-    fn event(&mut self, event: &pb::Event, base_us: i64, declared: &Declared, now: Micros) -> Result<(), String> {
+    fn event(&mut self, event: &pb::Event, base_us: i64, declared: &Declared, span: &Span) -> Result<(), String> {
         let entity = event.entity;
         let about = declared.about(entity).ok_or_else(|| format!("entity {entity} of an event is not declared"))?;
         let Some(gpu) = about.gpu() else { return Ok(()) };
@@ -150,18 +155,13 @@ impl Decoded {
             return Err(format!("an event's kind has {} bytes", event.kind.len()));
         }
         let at = base_us.wrapping_add(event.dt_us);
-        if !is_dated(at, now) {
+        if !span.contains(&at) {
             self.misdated += 1;
             return Ok(());
         }
         self.events.push(Event { gpu, at: Micros(at), kind: event.kind.clone(), code: event.code });
         Ok(())
     }
-}
-
-fn is_dated(stamp_us: i64, now: Micros) -> bool {
-    let ahead = stamp_us.saturating_sub(now.0);
-    (-OLDEST_US..=NEWEST_US).contains(&ahead)
 }
 
 #[cfg(test)]
@@ -172,6 +172,7 @@ mod tests {
     use prost::Message;
 
     const NOW: Micros = Micros(1_760_000_000_000_000);
+    const DAY: Duration = Duration::from_secs(86_400);
 
     fn declared() -> Declared {
         let metric = |id, name: &str, exponent| pb::Metric { id, name: name.into(), exponent, ..Default::default() };
@@ -197,7 +198,7 @@ mod tests {
     #[test]
     fn values_come_in_base_units_and_unknown_metrics_are_counted() {
         let batch = batch(&[(4, NOW.0, [Some(650_500), Some(3), Some(7)]), (0, NOW.0, [None, None, Some(0)])]);
-        let decoded = decode(&batch, &declared(), NOW).unwrap();
+        let decoded = decode(&batch, &declared(), NOW, DAY).unwrap();
         let table = &decoded.tables[0];
         assert_eq!(table.rows, [Some((Some(3), NOW)), Some((None, NOW))]);
         assert_eq!(table.columns[0].values, [Some(650.5), None]);
@@ -212,7 +213,7 @@ mod tests {
         let entity = pb::Entity { id: 300, what: None };
         declared.declare(pb::Declare { entities: vec![entity], ..Default::default() }).unwrap();
         let batch = batch(&[(300, NOW.0, [Some(5), Some(1), None]), (4, NOW.0, [Some(650_500), None, None])]);
-        let decoded = decode(&batch, &declared, NOW).unwrap();
+        let decoded = decode(&batch, &declared, NOW, DAY).unwrap();
         assert_eq!(decoded.tables[0].rows, [None, Some((Some(3), NOW))]);
         assert_eq!(decoded.tables[0].columns[0].values, [None, Some(650.5)]);
         assert_eq!((decoded.samples, decoded.unknown, decoded.misdated), (3, 2, 0));
@@ -221,22 +222,22 @@ mod tests {
     #[test]
     fn rows_far_from_their_arrival_are_dropped_and_counted() {
         let batch = batch(&[(4, NOW.0 + 61_000_000, [Some(1), None, None]), (4, NOW.0, [Some(1), None, None])]);
-        let decoded = decode(&batch, &declared(), NOW).unwrap();
+        let decoded = decode(&batch, &declared(), NOW, DAY).unwrap();
         assert_eq!((decoded.samples, decoded.misdated), (1, 1));
     }
 
     #[test]
     fn what_is_not_declared_is_refused() {
-        let error = decode(&batch(&[(9, NOW.0, [Some(1), None, None])]), &declared(), NOW).unwrap_err();
+        let error = decode(&batch(&[(9, NOW.0, [Some(1), None, None])]), &declared(), NOW, DAY).unwrap_err();
         assert_eq!(error.to_string(), "batch 1: block 0: entity 9 is not declared");
-        let error = decode(&batch(&[(4, NOW.0, [None, None, Some(8)])]), &declared(), NOW).unwrap_err();
+        let error = decode(&batch(&[(4, NOW.0, [None, None, Some(8)])]), &declared(), NOW, DAY).unwrap_err();
         assert_eq!(error.to_string(), "batch 1: block 0: job 8 is not declared");
     }
 
     #[test]
     fn a_batch_of_too_many_rows_is_refused() {
         let rows = vec![(4, NOW.0, [Some(1), None, None]); MAX_ROWS + 1];
-        assert!(decode(&batch(&rows), &declared(), NOW).unwrap_err().to_string().contains("65537 rows"));
+        assert!(decode(&batch(&rows), &declared(), NOW, DAY).unwrap_err().to_string().contains("65537 rows"));
     }
 
     proptest! {
@@ -247,7 +248,7 @@ mod tests {
             bytes[at % length] = byte;
             bytes.truncate(length - cut % length);
             if let Ok(batch) = pb::Batch::decode(bytes.as_slice()) {
-                let _ = decode(&batch, &declared(), NOW);
+                let _ = decode(&batch, &declared(), NOW, DAY);
             }
         }
     }

@@ -3,11 +3,11 @@
 use super::declared::Declared;
 use super::decode::decode;
 use super::{Ingest, MAX_MESSAGE_BYTES, Malformed};
-use crate::live::{Acked, Joined, Message};
+use crate::live::{Acked, Joined, Joining, Message};
 use gridstep_wire::pb::{AgentMessage, CollectorMessage, Hello, Welcome, agent_message, collector_message};
 use gridstep_wire::{Micros, pb};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
@@ -15,6 +15,10 @@ type Outbound = mpsc::Sender<Result<CollectorMessage, Status>>;
 
 /// A stream that has not said who it is by then is ended.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Rows stamped longer ago are dropped and counted: of a node with a wrong clock, or of an agent that kept them in memory.
+const OLDEST: Duration = Duration::from_secs(24 * 3600);
+/// What agents kept on disk is not judged, and may be older.
+const OLDEST_OF_BACKLOG: Duration = Duration::from_secs(31 * 24 * 3600);
 const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_NODE_BYTES: usize = 253;
 const MAX_TEXT_BYTES: usize = 256;
@@ -28,7 +32,12 @@ pub(super) async fn serve(ingest: Ingest, inbound: Streaming<AgentMessage>, outb
             let left = Message::Leave { node: stream.node.clone(), stream: stream.id };
             // Fails when the collector stops: then all have left.
             let _ = ingest.live.send(left).await;
-            info!(node = stream.node, reason = status.as_ref().map_or("closed", Status::message), "agent left");
+            info!(
+                node = stream.node,
+                backlog = stream.backlog,
+                reason = status.as_ref().map_or("closed", Status::message),
+                "agent left"
+            );
             status
         }
         Err(status) => {
@@ -47,6 +56,8 @@ struct Stream {
     node: String,
     /// Names the stream among those of the node.
     id: u64,
+    /// Brings what earlier ones could not.
+    backlog: bool,
     inbound: Streaming<AgentMessage>,
     acks: watch::Receiver<Acked>,
     declared: Declared,
@@ -61,8 +72,14 @@ async fn open(ingest: &Ingest, mut inbound: Streaming<AgentMessage>, outbound: &
     };
     check(&hello).map_err(|malformed| refuse(ingest, &malformed))?;
     let (reply, answer) = oneshot::channel();
-    let join = Message::Join { node: hello.node.clone(), spool: hello.spool, oldest: hello.oldest_sequence, reply };
-    ingest.live.send(join).await.map_err(|_| stopping())?;
+    let joining = Joining {
+        node: hello.node.clone(),
+        spool: hello.spool,
+        oldest: hello.oldest_sequence,
+        backlog: hello.backlog,
+        shared: hello.shared,
+    };
+    ingest.live.send(Message::Join { joining, reply }).await.map_err(|_| stopping())?;
     let joined = answer.await.map_err(|_| stopping())?;
     let Joined { stream, durable, acks } = joined.map_err(|full| Status::resource_exhausted(full.to_string()))?;
     let welcome = Welcome {
@@ -70,10 +87,12 @@ async fn open(ingest: &Ingest, mut inbound: Streaming<AgentMessage>, outbound: &
         instance: ingest.instance,
         durable,
         max_message_bytes: MAX_MESSAGE_BYTES,
+        takes_backlog: true,
     };
     send(outbound, collector_message::Kind::Welcome(welcome)).await?;
-    info!(node = hello.node, agent = hello.agent_version, driver = hello.driver_version, "agent joined");
-    Ok(Stream { node: hello.node, id: stream, inbound, acks, declared: Declared::default() })
+    let backlog = hello.backlog;
+    info!(node = hello.node, agent = hello.agent_version, driver = hello.driver_version, backlog, "agent joined");
+    Ok(Stream { node: hello.node, id: stream, backlog, inbound, acks, declared: Declared::default() })
 }
 
 impl Stream {
@@ -102,26 +121,40 @@ impl Stream {
     }
 
     async fn take(&mut self, message: AgentMessage, ingest: &Ingest) -> Result<(), Status> {
-        let message = self.read(message, ingest).map_err(|malformed| {
+        let turn = match self.backlog {
+            true => Some(ingest.backlog_turn.clone().acquire_owned().await.map_err(|_| stopping())?),
+            false => None,
+        };
+        let message = self.read(message, turn, ingest).map_err(|malformed| {
             warn!(node = self.node, fault = %malformed, "malformed message");
             refuse(ingest, &malformed)
         })?;
-        ingest.live.send(message).await.map_err(|_| stopping())
+        match message {
+            Some(message) => ingest.live.send(message).await.map_err(|_| stopping()),
+            None => Ok(()),
+        }
     }
 
-    fn read(&mut self, message: AgentMessage, ingest: &Ingest) -> Result<Message, Malformed> {
+    /// None: there is nothing in it for the judging.
+    fn read(
+        &mut self,
+        message: AgentMessage,
+        turn: Option<OwnedSemaphorePermit>,
+        ingest: &Ingest,
+    ) -> Result<Option<Message>, Malformed> {
         let (node, stream) = (self.node.clone(), self.id);
         match message.kind.ok_or(Malformed::Empty)? {
             agent_message::Kind::Hello(_) => Err(Malformed::SecondHello),
             agent_message::Kind::Declare(declare) => {
                 let gpus = self.declared.declare(declare)?;
-                Ok(Message::Identify { node, gpus })
+                Ok((!self.backlog).then_some(Message::Identify { node, gpus }))
             }
             agent_message::Kind::Batch(batch) => {
-                let batch = decode(&batch, &self.declared, Micros::now())?;
+                let oldest = if self.backlog { OLDEST_OF_BACKLOG } else { OLDEST };
+                let batch = decode(&batch, &self.declared, Micros::now(), oldest)?;
                 ingest.metrics.unknown_samples.inc_by(batch.unknown);
                 ingest.metrics.misdated_rows.inc_by(batch.misdated);
-                Ok(Message::Batch { node, stream, batch })
+                Ok(Some(Message::Batch { node, stream, batch, turn }))
             }
         }
     }

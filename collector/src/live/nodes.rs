@@ -1,13 +1,16 @@
 //! What each node has sent, and who of them is connected.
 
 use crate::fleet::NodeSlot;
-use crate::state::NodeRecord;
+use crate::state::{NodeRecord, Numbering};
 use gridstep_wire::Micros;
 use std::collections::BTreeMap;
 use tokio::sync::watch;
 
 /// More nodes than this are refused: a stream names its node as it likes.
 const MAX_NODES: usize = 16_384;
+
+/// Numberings remembered of a node beside the live one: those that its backlog comes under, one after the other.
+const EARLIER: usize = 8;
 
 #[derive(Debug, thiserror::Error)]
 #[error("there are {MAX_NODES} nodes already")]
@@ -18,6 +21,20 @@ pub(crate) struct Full;
 pub(crate) struct Acked {
     pub(crate) received: u64,
     pub(crate) durable: u64,
+}
+
+/// What a stream says of itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Joining {
+    pub(crate) node: String,
+    /// Names the numbering of its batches.
+    pub(crate) spool: u64,
+    /// The lowest sequence that the agent still has.
+    pub(crate) oldest: u64,
+    /// It brings what earlier streams could not: nothing of how the node is now.
+    pub(crate) backlog: bool,
+    /// What is missing may have gone to another collector.
+    pub(crate) shared: bool,
 }
 
 /// What a stream gets that joins.
@@ -32,24 +49,24 @@ pub(crate) struct Joined {
 #[derive(Debug, Default)]
 pub(crate) struct Node {
     pub(crate) record: NodeRecord,
-    /// Every batch up to here is in a checkpoint on disk.
-    pub(crate) durable: u64,
     pub(crate) last_batch: Option<Micros>,
     slot: Option<NodeSlot>,
-    stream: Option<(u64, watch::Sender<Acked>)>,
+    live: Option<Stream>,
+    backlog: Option<Stream>,
 }
 
-impl Node {
-    pub(crate) fn is_connected(&self) -> bool {
-        self.stream.is_some()
-    }
+#[derive(Debug)]
+struct Stream {
+    id: u64,
+    spool: u64,
+    acks: watch::Sender<Acked>,
 }
 
 /// What a batch turns out to be.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Accepted {
-    /// `lost` batches before it are not coming.
-    New { slot: NodeSlot, lost: u64 },
+    /// `lost` batches before it are not coming. Without a slot it is of a backlog.
+    New { slot: Option<NodeSlot>, lost: u64 },
     /// It has been taken before.
     Again,
     /// Its stream has been replaced: the new one will bring it.
@@ -69,7 +86,10 @@ pub(super) struct Nodes {
 impl Nodes {
     /// From a checkpoint: all of it is durable.
     pub(super) fn new(records: Vec<(String, NodeRecord)>) -> Self {
-        let node = |record: NodeRecord| Node { durable: record.received, record, ..Node::default() };
+        let node = |mut record: NodeRecord| {
+            record.numberings().for_each(|numbering| numbering.durable = numbering.received);
+            Node { record, ..Node::default() }
+        };
         Self { nodes: records.into_iter().map(|(name, record)| (name, node(record))).collect(), last_stream: 0 }
     }
 
@@ -81,146 +101,138 @@ impl Nodes {
         self.nodes.iter().map(|(name, node)| (name.as_str(), &node.record)).collect()
     }
 
-    /// A stream takes over the node. Gives also how many batches turn out to be lost.
-    pub(super) fn join(&mut self, name: &str, slot: NodeSlot, spool: u64, oldest: u64) -> (Result<Joined, Full>, u64) {
-        if self.nodes.len() >= MAX_NODES && !self.nodes.contains_key(name) {
+    /// A stream takes over the node, or its backlog. Gives also how many batches turn out to be lost.
+    pub(super) fn join(&mut self, joining: &Joining, slot: Option<NodeSlot>) -> (Result<Joined, Full>, u64) {
+        if self.nodes.len() >= MAX_NODES && !self.nodes.contains_key(&joining.node) {
             return (Err(Full), 0);
         }
         self.last_stream += 1;
-        let stream = self.last_stream;
-        let node = self.nodes.entry(name.to_owned()).or_default();
-        let before = oldest.saturating_sub(1);
-        let mut lost = 0;
-        if node.record.spool != spool {
-            // A numbering that is not known here: what lies before it is not ours to miss.
-            node.record.spool = spool;
-            node.record.received = before;
-            node.durable = before;
-        } else if before > node.record.received {
-            lost = before - node.record.received;
-            node.record.received = before;
+        let id = self.last_stream;
+        let node = self.nodes.entry(joining.node.clone()).or_default();
+        let spool = joining.spool;
+        let lost = node.record.begin(joining);
+        let acked = node.record.acked(spool);
+        let (acks, receiver) = watch::channel(acked);
+        let stream = Some(Stream { id, spool, acks });
+        if joining.backlog {
+            node.backlog = stream;
+        } else {
+            (node.slot, node.live) = (slot, stream);
         }
-        node.record.lost_batches += lost;
-        node.slot = Some(slot);
-        let acked = Acked { received: node.record.received, durable: node.durable };
-        let (sender, acks) = watch::channel(acked);
-        node.stream = Some((stream, sender));
-        (Ok(Joined { stream, durable: node.durable, acks }), lost)
+        (Ok(Joined { stream: id, durable: acked.durable, acks: receiver }), lost)
     }
 
     pub(super) fn leave(&mut self, name: &str, stream: u64) {
         if let Some(node) = self.nodes.get_mut(name) {
-            node.stream.take_if(|(current, _)| *current == stream);
+            node.live.take_if(|current| current.id == stream);
+            node.backlog.take_if(|current| current.id == stream);
         }
     }
 
     pub(super) fn accept(&mut self, name: &str, stream: u64, sequence: u64, samples: u64, now: Micros) -> Accepted {
         let Some(node) = self.nodes.get_mut(name) else { return Accepted::Replaced };
-        let (Some((current, _)), Some(slot)) = (&node.stream, node.slot) else { return Accepted::Replaced };
-        if *current != stream {
-            return Accepted::Replaced;
-        }
-        node.last_batch = Some(now);
+        let is_it = |other: &&Stream| other.id == stream;
+        let (spool, slot) = match (node.live.as_ref().filter(is_it), node.backlog.as_ref().filter(is_it)) {
+            (Some(live), _) => {
+                node.last_batch = Some(now);
+                (live.spool, node.slot)
+            }
+            (None, Some(backlog)) => (backlog.spool, None),
+            (None, None) => return Accepted::Replaced,
+        };
         let record = &mut node.record;
-        if sequence <= record.received {
+        let Some(numbering) = record.numberings().find(|numbering| numbering.spool == spool) else { return Accepted::Replaced };
+        if sequence <= numbering.received {
             return Accepted::Again;
         }
-        let lost = sequence - record.received - 1;
-        record.received = sequence;
+        let lost = sequence - numbering.received - 1;
+        numbering.received = sequence;
         record.samples += samples;
         record.lost_batches += lost;
         Accepted::New { slot, lost }
     }
 
-    /// Tells the node's stream how far it is.
-    pub(super) fn acknowledge(&self, name: &str) {
-        if let Some(node) = self.nodes.get(name) {
-            node.tell();
+    /// Tells the stream how far it is, also where it is no further: what comes again waits for an answer too.
+    pub(super) fn acknowledge(&self, name: &str, stream: u64) {
+        let Some(node) = self.nodes.get(name) else { return };
+        for stream in node.streams().filter(|other| other.id == stream) {
+            stream.acks.send_replace(node.record.acked(stream.spool));
         }
     }
 
-    pub(super) fn covered(&self) -> Covered {
-        let one = |(name, node): (&String, &Node)| (name.clone(), node.record.spool, node.record.received);
-        Covered(self.nodes.iter().map(one).collect())
+    pub(super) fn covered(&mut self) -> Covered {
+        let nodes = self.nodes.iter_mut();
+        let pending = nodes.flat_map(|(name, node)| {
+            let pending = node.record.numberings().filter(|numbering| numbering.durable < numbering.received);
+            pending.map(|numbering| (name.clone(), numbering.spool, numbering.received))
+        });
+        Covered(pending.collect())
     }
 
     /// The checkpoint is on disk: tells the streams.
     pub(super) fn make_durable(&mut self, covered: &Covered) {
         for (name, spool, received) in &covered.0 {
-            if let Some(node) = self.nodes.get_mut(name)
-                && node.record.spool == *spool
-                && node.durable < *received
-            {
-                node.durable = *received;
-                node.tell();
+            let Some(node) = self.nodes.get_mut(name) else { continue };
+            for numbering in node.record.numberings().filter(|numbering| numbering.spool == *spool) {
+                numbering.durable = numbering.durable.max(*received);
             }
+            node.tell();
         }
     }
 }
 
 impl Node {
+    pub(crate) fn is_connected(&self) -> bool {
+        self.live.is_some()
+    }
+
+    fn streams(&self) -> impl Iterator<Item = &Stream> {
+        self.live.iter().chain(&self.backlog)
+    }
+
+    /// Tells the streams that are further now.
     fn tell(&self) {
-        if let Some((_, sender)) = &self.stream {
-            sender.send_replace(Acked { received: self.record.received, durable: self.durable });
+        for stream in self.streams() {
+            let acked = self.record.acked(stream.spool);
+            stream.acks.send_if_modified(|before| std::mem::replace(before, acked) != acked);
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SLOT: NodeSlot = NodeSlot(0);
-
-    fn join(nodes: &mut Nodes, spool: u64, oldest: u64) -> Joined {
-        nodes.join("n", SLOT, spool, oldest).0.unwrap()
+impl NodeRecord {
+    fn numberings(&mut self) -> impl Iterator<Item = &mut Numbering> {
+        self.earlier.iter_mut().chain(std::iter::once(&mut self.live))
     }
 
-    fn accept(nodes: &mut Nodes, joined: &Joined, sequence: u64) -> Accepted {
-        nodes.accept("n", joined.stream, sequence, 10, Micros(0))
+    /// Nothing, where the numbering is forgotten.
+    fn acked(&self, spool: u64) -> Acked {
+        let numbering = self.earlier.iter().chain([&self.live]).find(|numbering| numbering.spool == spool);
+        numbering.map(|numbering| Acked { received: numbering.received, durable: numbering.durable }).unwrap_or_default()
     }
 
-    #[test]
-    fn a_batch_counts_once_and_gaps_are_losses() {
-        let mut nodes = Nodes::default();
-        let joined = join(&mut nodes, 5, 1);
-        assert_eq!(accept(&mut nodes, &joined, 1), Accepted::New { slot: SLOT, lost: 0 });
-        assert_eq!(accept(&mut nodes, &joined, 1), Accepted::Again);
-        assert_eq!(accept(&mut nodes, &joined, 4), Accepted::New { slot: SLOT, lost: 2 });
-        assert_eq!(nodes.get("n").unwrap().record, NodeRecord { spool: 5, received: 4, samples: 20, lost_batches: 2 });
-    }
-
-    #[test]
-    fn the_newest_stream_of_a_node_has_it() {
-        let mut nodes = Nodes::default();
-        let old = join(&mut nodes, 5, 1);
-        let new = join(&mut nodes, 5, 1);
-        assert!(old.acks.has_changed().is_err());
-        assert_eq!(accept(&mut nodes, &old, 1), Accepted::Replaced);
-        nodes.leave("n", old.stream);
-        assert_eq!(accept(&mut nodes, &new, 1), Accepted::New { slot: SLOT, lost: 0 });
-    }
-
-    #[test]
-    fn durable_is_what_the_checkpoint_covered() {
-        let mut nodes = Nodes::default();
-        let joined = join(&mut nodes, 5, 1);
-        accept(&mut nodes, &joined, 1);
-        let covered = nodes.covered();
-        accept(&mut nodes, &joined, 2);
-        nodes.make_durable(&covered);
-        assert_eq!(*joined.acks.borrow(), Acked { received: 2, durable: 1 });
-        let records = nodes.records().into_iter().map(|(name, record)| (name.to_owned(), record.clone())).collect();
-        assert_eq!(join(&mut Nodes::new(records), 5, 1).durable, 2);
-    }
-
-    #[test]
-    fn a_new_numbering_begins_where_it_says() {
-        let mut nodes = Nodes::default();
-        let joined = join(&mut nodes, 5, 1);
-        accept(&mut nodes, &joined, 9);
-        let joined = join(&mut nodes, 6, 100);
-        assert_eq!(joined.durable, 99);
-        assert_eq!(accept(&mut nodes, &joined, 100), Accepted::New { slot: SLOT, lost: 0 });
+    /// A stream goes on with a numbering, or begins it; gives how many of its batches are lost.
+    fn begin(&mut self, joining: &Joining) -> u64 {
+        let &Joining { spool, oldest, backlog, shared, .. } = joining;
+        let before = oldest.saturating_sub(1);
+        if self.live.spool != spool {
+            let known = self.earlier.iter().position(|numbering| numbering.spool == spool);
+            // What lies before a numbering that is not known here is not ours to miss.
+            let unknown = || Numbering { spool, received: before, durable: before };
+            let numbering = known.map_or_else(unknown, |index| self.earlier.remove(index));
+            let earlier = if backlog { numbering } else { std::mem::replace(&mut self.live, numbering) };
+            // But for the live one of a node that has had none.
+            self.earlier.extend(Some(earlier).filter(|earlier| *earlier != Numbering::default()));
+            let surplus = self.earlier.len().saturating_sub(EARLIER);
+            self.earlier.drain(..surplus);
+        }
+        let Some(numbering) = self.numberings().find(|numbering| numbering.spool == spool) else { return 0 };
+        let missing = before.saturating_sub(numbering.received);
+        numbering.received += missing;
+        let lost = if shared { 0 } else { missing };
+        self.lost_batches += lost;
+        lost
     }
 }
+
+#[cfg(test)]
+mod tests;

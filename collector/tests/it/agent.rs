@@ -22,7 +22,11 @@ pub(crate) struct Agent {
 }
 
 pub(crate) fn hello(node: &str, oldest: u64) -> agent_message::Kind {
-    agent_message::Kind::Hello(pb::Hello { node: node.into(), spool: SPOOL, oldest_sequence: oldest, ..Default::default() })
+    agent_message::Kind::Hello(live(node, oldest))
+}
+
+fn live(node: &str, oldest: u64) -> pb::Hello {
+    pb::Hello { node: node.into(), spool: SPOOL, oldest_sequence: oldest, ..Default::default() }
 }
 
 /// Eight GPUs, all metrics of the catalogue (ids from 1), one job.
@@ -41,11 +45,16 @@ pub(crate) fn metric(name: &str) -> u32 {
 
 /// Power, temperature, job and one metric that the judging does not know, of eight GPUs, stamped now.
 pub(crate) fn batch(sequence: u64) -> pb::Batch {
+    batch_of(sequence, 600)
+}
+
+/// The same with another power of each GPU.
+pub(crate) fn batch_of(sequence: u64, watts: i64) -> pb::Batch {
     let metrics = ["power_watts", "temperature_celsius", "job", "hbm_total_bytes"].map(metric);
     let base_us = Micros::now().0;
     let mut block = BlockBuilder::new(base_us, &metrics, 500);
     for entity in 1..=8 {
-        block.push(entity, base_us, [Some(600_000), Some(60), Some(1), Some(80 << 30)]);
+        block.push(entity, base_us, [Some(watts * 1000), Some(60), Some(1), Some(80 << 30)]);
     }
     pb::Batch { sequence, base_us, blocks: vec![block.finish()], ..Default::default() }
 }
@@ -67,7 +76,17 @@ impl Agent {
 
     /// Hello and Declare; gives the Welcome.
     pub(crate) async fn join(address: SocketAddr, node: &str, oldest: u64) -> (Self, Welcome) {
-        let mut agent = Self::open(channel(address).await, vec![hello(node, oldest), declare()]).await.unwrap();
+        Self::join_with(address, live(node, oldest)).await
+    }
+
+    /// The same for what went to disk under the numbering `spool`.
+    pub(crate) async fn join_backlog(address: SocketAddr, node: &str, spool: u64, oldest: u64) -> (Self, Welcome) {
+        Self::join_with(address, pb::Hello { spool, backlog: true, ..live(node, oldest) }).await
+    }
+
+    async fn join_with(address: SocketAddr, hello: pb::Hello) -> (Self, Welcome) {
+        let words = vec![agent_message::Kind::Hello(hello), declare()];
+        let mut agent = Self::open(channel(address).await, words).await.unwrap();
         match agent.answer().await {
             Ok(Some(collector_message::Kind::Welcome(welcome))) => (agent, welcome),
             other => panic!("{other:?}"),

@@ -2,6 +2,7 @@
 
 mod agent;
 mod alerts;
+mod backlog;
 mod checkpoint;
 mod collector;
 mod commands;

@@ -40,8 +40,8 @@ pub struct Hello {
     /// Kernel boot id (/proc/sys/kernel/random/boot_id).
     #[prost(string, tag = "2")]
     pub boot: ::prost::alloc::string::String,
-    /// Names the numbering of the batches: a fresh random number wherever the numbering begins anew (an agent that lost its
-    /// spool). Batches are identified by (node, spool, sequence).
+    /// Names the numbering of the batches: a fresh random number wherever the numbering begins anew (an agent that starts, or whose
+    /// batches of before went to its disk). Batches are identified by (node, spool, sequence).
     #[prost(fixed64, tag = "3")]
     pub spool: u64,
     /// The lowest sequence that the spool still holds; what lies before it and was not acknowledged is lost.
@@ -54,6 +54,13 @@ pub struct Hello {
     pub driver_version: ::prost::alloc::string::String,
     #[prost(string, tag = "7")]
     pub nvml_version: ::prost::alloc::string::String,
+    /// What an earlier stream could not deliver, sent beside the live stream of the node: old, and nothing of how the node is now.
+    /// Only to a collector that takes it.
+    #[prost(bool, tag = "8")]
+    pub backlog: bool,
+    /// Another collector takes what this one does not: a gap before `oldest_sequence` is no loss.
+    #[prost(bool, tag = "9")]
+    pub shared: bool,
 }
 /// The collector's answer to Hello.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -69,6 +76,9 @@ pub struct Welcome {
     /// A larger message is refused.
     #[prost(uint32, tag = "4")]
     pub max_message_bytes: u32,
+    /// A second stream of the node, with Hello.backlog, does not take over the first.
+    #[prost(bool, tag = "5")]
+    pub takes_backlog: bool,
 }
 /// Both cumulative: every batch of the stream's spool up to this sequence.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -212,7 +222,7 @@ pub struct Job {
 /// Samples that leave together. Self-contained: no difference reaches across batches.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Batch {
-    /// From 1, without gaps but for what the spool dropped.
+    /// From `oldest_sequence` of the spool's first Hello, without gaps but for what the spool dropped; never 0.
     #[prost(uint64, tag = "1")]
     pub sequence: u64,
     /// Microseconds since the Unix epoch, UTC; rows count from here.

@@ -1,0 +1,100 @@
+//! What a queue consists of.
+
+use gridstep_wire::pb;
+use prost::bytes::Bytes;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tokio::time::Instant;
+
+/// Batches that are handed on at a time, encoded.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// A batch that is kept, encoded.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    pub(crate) sequence: u64,
+    pub(crate) bytes: Bytes,
+    /// Values in it.
+    pub(in crate::spool) samples: u64,
+    /// When it was made.
+    pub(in crate::spool) at: Instant,
+}
+
+/// What gives meaning to batches: who speaks, and what its ids stand for.
+#[derive(Debug, Clone, Default)]
+pub(in crate::spool) struct Meaning {
+    pub(in crate::spool) hello: pb::Hello,
+    pub(in crate::spool) declared: Arc<pb::Declare>,
+}
+
+/// Batches on their way to the disk, oldest first.
+#[derive(Debug)]
+pub(in crate::spool) struct Load {
+    pub(in crate::spool) meaning: Meaning,
+    pub(in crate::spool) batches: Vec<Kept>,
+}
+
+#[derive(Debug)]
+pub(in crate::spool) struct Generation {
+    pub(super) spool: u64,
+    /// None: live, and so has the meaning that there is now.
+    pub(super) meaning: Option<Meaning>,
+    pub(super) batches: VecDeque<Kept>,
+    /// The collector has everything up to here, but may lose it.
+    pub(super) received: u64,
+    /// Everything up to here went to disk; 0: nothing did.
+    pub(super) on_disk: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    /// Oldest first; the last is live.
+    pub(super) generations: VecDeque<Generation>,
+    pub(super) bytes: usize,
+    pub(super) last_sequence: u64,
+    /// A collector takes what is live.
+    pub(super) connected: bool,
+    /// Everything goes to disk.
+    pub(super) ending: bool,
+}
+
+impl Generation {
+    pub(super) fn new() -> Self {
+        Self { spool: rand::random(), meaning: None, batches: VecDeque::new(), received: 0, on_disk: 0 }
+    }
+}
+
+impl State {
+    pub(super) fn live(&mut self) -> &mut Generation {
+        if self.generations.is_empty() {
+            self.generations.push_back(Generation::new());
+        }
+        let last = self.generations.len() - 1;
+        &mut self.generations[last]
+    }
+
+    pub(super) fn of(&mut self, spool: u64) -> Option<&mut Generation> {
+        self.generations.iter_mut().find(|generation| generation.spool == spool)
+    }
+
+    /// After batches were taken out: forgets what is empty and not live.
+    pub(super) fn tidy(&mut self) {
+        let live = self.live().spool;
+        self.generations.retain(|generation| generation.spool == live || !generation.batches.is_empty());
+        self.bytes = self.generations.iter().flat_map(|generation| &generation.batches).map(|batch| batch.bytes.len()).sum();
+    }
+
+    pub(super) fn oldest(&self) -> Option<&Kept> {
+        self.generations.iter().find_map(|generation| generation.batches.front())
+    }
+}
+
+/// The first of them, at least one.
+pub(super) fn chunk<'a>(batches: impl Iterator<Item = &'a Kept>) -> Vec<Kept> {
+    let mut bytes = 0;
+    let fits = |batch: &&Kept| {
+        bytes += batch.bytes.len();
+        bytes <= CHUNK_BYTES || bytes == batch.bytes.len()
+    };
+    batches.take_while(fits).cloned().collect()
+}
