@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::exporter::Metrics;
 use crate::host::Host;
 use crate::jobs::Jobs;
-use crate::reader::protocol::{Inventory, Part, Power, Sweep, Xid};
+use crate::reader::protocol::{Inventory, Power, Sweep, Xid};
 use crate::spool::{self, Spool};
 use crate::supervisor::Note;
 use gridstep_wire::block::BlockBuilder;
@@ -233,10 +233,9 @@ impl Batcher {
             }
             blocks.push(block.finish());
         }
-        let mut values = self.host.read();
+        let (mut values, parts) = self.host.read();
         values.extend(clock.values());
         self.metrics.readings.node(&values);
-        let parts: Vec<Part> = Vec::new();
         self.metrics.readings.node_parts(&parts);
         self.parts.extend(0, now, parts);
         let ids: Vec<u32> = values.iter().map(|(metric, _)| NODE_IDS + metric).collect();

@@ -1,14 +1,18 @@
 //! **host** ─▶ batcher: CPU, memory, network and pressure of this node, once a second.
 
+mod network;
+
+use crate::reader::protocol::Part;
 use gridstep_wire::catalog;
+use network::Network;
+use std::path::Path;
 use std::time::Instant;
 use sysinfo::{CpuRefreshKind, MemoryRefreshKind, RefreshKind, System};
 
 pub struct Host {
     /// None: this platform tells nothing.
     system: Option<System>,
-    /// Bytes of all physical interfaces and when they were read.
-    network: Option<(u64, Instant)>,
+    network: Network,
     /// Total stall time of the CPU pressure file, microseconds, and when it was read.
     pressure: Option<(u64, Instant)>,
 }
@@ -18,13 +22,13 @@ impl Default for Host {
         let kinds = RefreshKind::nothing()
             .with_cpu(CpuRefreshKind::nothing().with_usage())
             .with_memory(MemoryRefreshKind::nothing().with_ram());
-        Self { system: System::new_with_specifics(kinds).ok(), network: None, pressure: None }
+        Self { system: System::new_with_specifics(kinds).ok(), network: Network::default(), pressure: None }
     }
 }
 
 impl Host {
-    /// For [`catalog::NODE`]: places and integers; what cannot be read is absent.
-    pub fn read(&mut self) -> Vec<(u32, i64)> {
+    /// For [`catalog::NODE`]: places and integers, and the node's parts; what cannot be read is absent.
+    pub fn read(&mut self) -> (Vec<(u32, i64)>, Vec<Part>) {
         let mut values = Vec::new();
         if let Some(system) = &mut self.system {
             system.refresh_cpu_usage();
@@ -39,13 +43,9 @@ impl Host {
             let share = total.saturating_sub(before) as f64 / 1e6 / now.duration_since(at).as_secs_f64().max(1e-3);
             values.push((const { id("cpu_pressure_ratio") }, (share.min(1.0) * 1e4).round() as i64));
         }
-        if let Some(total) = network_bytes(&std::fs::read_to_string("/proc/net/dev").unwrap_or_default())
-            && let Some((before, at)) = self.network.replace((total, now))
-        {
-            let rate = total.saturating_sub(before) as f64 / now.duration_since(at).as_secs_f64().max(1e-3);
-            values.push((const { id("network_bytes_per_second") }, rate as i64));
-        }
-        values
+        let (network, interfaces) = self.network.read(Path::new("/proc"), Path::new("/sys"), now);
+        values.extend(network);
+        (values, interfaces)
     }
 }
 
@@ -59,16 +59,6 @@ fn stall_micros(text: &str) -> Option<u64> {
     line.split_whitespace().find_map(|word| word.strip_prefix("total="))?.parse().ok()
 }
 
-/// Received and sent bytes of everything but loopback.
-fn network_bytes(text: &str) -> Option<u64> {
-    let interface = |line: &str| {
-        let (name, rest) = line.split_once(':')?;
-        let columns: Vec<u64> = rest.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-        (name.trim() != "lo" && columns.len() >= 9).then(|| columns[0] + columns[8])
-    };
-    text.lines().filter_map(interface).reduce(|a, b| a + b)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,7 +66,5 @@ mod tests {
     #[test]
     fn proc_files_are_understood() {
         assert_eq!(stall_micros("some avg10=0.00 avg60=0.00 avg300=0.00 total=1234\nfull total=9\n"), Some(1234));
-        let dev = "Inter-|   Receive\n face |bytes\n    lo: 5 0 0 0 0 0 0 0 5 0\n  eth0: 100 1 0 0 0 0 0 0 50 1 0 0\n";
-        assert_eq!(network_bytes(dev), Some(150));
     }
 }

@@ -138,7 +138,7 @@ async fn measure<'a>(
 }
 
 fn node(host: &mut Host) -> BTreeMap<&'static str, f64> {
-    let values = host.read().into_iter().chain(Clock::read().values());
+    let values = host.read().0.into_iter().chain(Clock::read().values());
     values.map(|(id, value)| named(&catalog::NODE[id as usize], value)).collect()
 }
 

@@ -22,14 +22,14 @@ catalog! {
         "main memory in use",
         from "/proc/meminfo";
     network_bytes_per_second "By/s" Gauge 0 Sweep:
-        "traffic of all network interfaces but loopback, both directions",
+        "traffic of all network interfaces that have hardware, both directions",
         from "/proc/net/dev";
     network_link_bits_per_second "bit/s" State 0 Sweep:
-        "rate of the network links",
-        from "";
+        "rate of all network links that are up",
+        from "/sys/class/net/*/speed";
     network_errors_total "1" Counter 0 Sweep:
-        "errors of the network interfaces",
-        from "";
+        "packets damaged or not sent, of all network interfaces",
+        from "/proc/net/dev";
     clock_error_seconds "s" Gauge -6 Sweep:
         "bound on the error of the node's clock; 16 s where nothing keeps it synchronised",
         from "adjtimex(2)";

@@ -15,6 +15,31 @@ catalog! {
 catalog! {
     /// Of one network interface.
     INTERFACE;
+
+    received_bytes_total "By" Counter 0 Sweep:
+        "bytes received",
+        from "/proc/net/dev";
+    sent_bytes_total "By" Counter 0 Sweep:
+        "bytes sent",
+        from "/proc/net/dev";
+    receive_errors_total "1" Counter 0 Sweep:
+        "packets that came damaged",
+        from "/proc/net/dev";
+    send_errors_total "1" Counter 0 Sweep:
+        "packets that could not be sent",
+        from "/proc/net/dev";
+    receive_drops_total "1" Counter 0 Sweep:
+        "packets received and dropped",
+        from "/proc/net/dev";
+    send_drops_total "1" Counter 0 Sweep:
+        "packets dropped before they were sent",
+        from "/proc/net/dev";
+    up "1" State 0 Sweep:
+        "1: the interface works; looked at every ten seconds",
+        from "/sys/class/net/*/operstate";
+    link_bits_per_second "bit/s" State 0 Sweep:
+        "rate of the link, where it has one; looked at every ten seconds",
+        from "/sys/class/net/*/speed";
 }
 
 catalog! {
