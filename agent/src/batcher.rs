@@ -34,6 +34,17 @@ const POWER: u32 = gpu_metric("power_watts");
 const UP: u32 = gpu_metric("up");
 const JOB: u32 = gpu_metric("job");
 const XIDS: u32 = gpu_metric("xids_total");
+const XID_LAST: u32 = gpu_metric("xid_last");
+const XID_LAST_AT: u32 = gpu_metric("xid_last_timestamp_seconds");
+
+/// XIDs of one GPU.
+#[derive(Debug, Clone, Copy, Default)]
+struct Xids {
+    count: i64,
+    last: i64,
+    /// Microseconds since the epoch.
+    last_us: i64,
+}
 
 pub struct Batcher {
     period: Duration,
@@ -46,7 +57,7 @@ pub struct Batcher {
     parts: Parts,
     events: Vec<(i64, pb::Event)>,
     /// XIDs by GPU since the agent started.
-    xids: BTreeMap<u32, i64>,
+    xids: BTreeMap<u32, Xids>,
     /// GPUs that are declared.
     known: BTreeSet<u32>,
     /// No reader delivers.
@@ -133,8 +144,9 @@ impl Batcher {
     }
 
     fn take_xid(&mut self, xid: &Xid) {
-        *self.xids.entry(xid.gpu).or_default() += 1;
         let code = i64::try_from(xid.code).unwrap_or(i64::MAX);
+        let xids = self.xids.entry(xid.gpu).or_default();
+        (xids.count, xids.last, xids.last_us) = (xids.count + 1, code, xid.ts_us);
         let event = pb::Event { entity: xid.gpu + 1, kind: "xid".into(), code, ..Default::default() };
         self.events.push((xid.ts_us, event));
     }
@@ -220,7 +232,12 @@ impl Batcher {
             let mut block = BlockBuilder::new(now, &(0..NODE_IDS).collect::<Vec<_>>(), error_us);
             for mut sweep in sweeps {
                 sweep.put(JOB, i64::from(self.jobs.of(sweep.gpu)));
-                sweep.put(XIDS, self.xids.get(&sweep.gpu).copied().unwrap_or(0));
+                let xids = self.xids.get(&sweep.gpu);
+                sweep.put(XIDS, xids.map_or(0, |xids| xids.count));
+                if let Some(xids) = xids {
+                    sweep.put(XID_LAST, xids.last);
+                    sweep.put(XID_LAST_AT, xids.last_us);
+                }
                 let mut row = [None; NODE_IDS as usize];
                 for (&metric, &value) in sweep.metrics.iter().zip(&sweep.values) {
                     row[metric as usize] = Some(value);

@@ -1,9 +1,13 @@
 //! batcher ─▶ **exporter**: `/metrics`, `/healthz`, `/readyz`. A scrape never touches the driver.
 
+mod dcgm;
 mod readings;
 
+pub use dcgm::Names;
+
 use crate::spool::SpoolMetrics;
-use axum::{Router, extract::State, http::StatusCode, routing::get};
+use axum::http::{StatusCode, header::CONTENT_TYPE};
+use axum::{Router, extract::State, routing::get};
 use prometheus::core::Collector;
 use prometheus::{Counter, Encoder, IntCounter, IntGauge, Registry, TextEncoder};
 use readings::Readings;
@@ -19,11 +23,13 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Allows listening beyond loopback, in the clear.
     pub insecure: bool,
+    /// Series under the names of dcgm-exporter too, and how they spell the label that names the node.
+    pub dcgm: Names,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 19810)), insecure: false }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 19810)), insecure: false, dcgm: Names::default() }
     }
 }
 
@@ -85,10 +91,13 @@ impl Metrics {
         self.batch_bytes.inc_by(bytes as u64);
     }
 
-    pub fn text(&self) -> String {
+    /// Own names, then those of dcgm-exporter, where the node is named so.
+    pub fn text(&self, names: Names, node: &str) -> String {
         let mut out = Vec::new();
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut out);
-        String::from_utf8_lossy(&out).into_owned()
+        let mut out = String::from_utf8(out).unwrap_or_default();
+        dcgm::write(&mut out, &self.readings.lock(), names, node);
+        out
     }
 }
 
@@ -102,7 +111,7 @@ pub async fn bind(config: &Config) -> std::io::Result<TcpListener> {
 }
 
 /// Until dropped: then open connections end too, and nobody goes on scraping what does not change any more.
-pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, names: Names, node: String) -> std::io::Result<()> {
     let ready = |State(metrics): State<Arc<Metrics>>| async move {
         if metrics.reader_up.get() == 1 {
             (StatusCode::OK, "ready\n")
@@ -110,8 +119,13 @@ pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>) -> std::io::Res
             (StatusCode::SERVICE_UNAVAILABLE, "no driver answers\n")
         }
     };
+    let node: Arc<str> = node.into();
+    let text = move |State(metrics): State<Arc<Metrics>>| {
+        let node = node.clone();
+        async move { ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], metrics.text(names, &node)) }
+    };
     let router = Router::new()
-        .route("/metrics", get(|State(metrics): State<Arc<Metrics>>| async move { metrics.text() }))
+        .route("/metrics", get(text))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .with_state(metrics);

@@ -75,7 +75,7 @@ pub async fn run(
         () = gather => Ok(()),
         never = uplink::Uplink::run_all(uplinks) => match never {},
         never = spool.tend() => match never {},
-        served = exporter::serve(http, metrics.clone()) => served.context("serving /metrics"),
+        served = exporter::serve(http, metrics.clone(), config.http.dcgm, config.node.clone()) => served.context("serving /metrics"),
         never = service.tend(&metrics, &spool) => match never {},
     };
     let saved = async {

@@ -23,8 +23,13 @@ const APART: Duration = Duration::from_millis(200);
 
 const POWER: u32 = catalog::index(catalog::GPU, "power_watts");
 /// Not the driver's to tell.
-const OWN: [u32; 3] =
-    [catalog::index(catalog::GPU, "up"), catalog::index(catalog::GPU, "job"), catalog::index(catalog::GPU, "xids_total")];
+const OWN: [u32; 5] = [
+    catalog::index(catalog::GPU, "up"),
+    catalog::index(catalog::GPU, "job"),
+    catalog::index(catalog::GPU, "xids_total"),
+    catalog::index(catalog::GPU, "xid_last"),
+    catalog::index(catalog::GPU, "xid_last_timestamp_seconds"),
+];
 
 /// What was found.
 #[derive(Debug, Default, Serialize)]

@@ -31,20 +31,23 @@ struct Family {
 }
 
 #[derive(Default)]
-struct State {
-    gpus: BTreeMap<u32, Gpu>,
+pub(super) struct State {
+    pub(super) driver_version: String,
+    pub(super) gpus: BTreeMap<u32, Gpu>,
     node: BTreeMap<u32, i64>,
     /// Of a GPU or, without one, of the node: values by kind and name.
     parts: BTreeMap<(Subject, Option<u32>, String), BTreeMap<u32, i64>>,
 }
 
 #[derive(Default)]
-struct Gpu {
-    uuid: String,
+pub(super) struct Gpu {
+    pub(super) uuid: String,
+    pub(super) model: String,
+    pub(super) pci_bus_id: String,
     /// Why it does not answer.
-    down: Option<&'static str>,
+    pub(super) down: Option<&'static str>,
     /// By place in the catalog, as on the wire.
-    values: BTreeMap<u32, i64>,
+    pub(super) values: BTreeMap<u32, i64>,
 }
 
 impl Readings {
@@ -56,15 +59,19 @@ impl Readings {
         Ok(Self { families, state: Arc::default() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn identify(&self, inventory: &Inventory) {
         let mut state = self.lock();
         for gpu in &inventory.gpus {
-            state.gpus.entry(gpu.index).or_default().uuid.clone_from(&gpu.uuid);
+            let known = state.gpus.entry(gpu.index).or_default();
+            known.uuid.clone_from(&gpu.uuid);
+            known.model.clone_from(&gpu.model);
+            known.pci_bus_id.clone_from(&gpu.pci_bus_id);
         }
+        state.driver_version.clone_from(&inventory.driver_version);
     }
 
     /// What was read last is not what is: all series of the GPU end, but for that it is down.
@@ -240,7 +247,7 @@ mod tests {
         metrics.readings.identify(&Inventory { gpus: vec![gpu], ..Inventory::default() });
         metrics.readings.sweep(&sweep(1_234_567));
         metrics.readings.power(3, 700_500);
-        let text = metrics.text();
+        let text = metrics.text(crate::exporter::Names::Off, "");
         for line in [
             "# HELP gridstep_gpu_energy_joules_total energy of the board since the driver was loaded",
             "# TYPE gridstep_gpu_energy_joules_total counter",
@@ -258,10 +265,12 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         metrics.readings.sweep(&sweep(1));
         metrics.readings.down(3, "gpu_lost");
-        let text = metrics.text();
+        let text = metrics.text(crate::exporter::Names::Off, "");
         assert!(text.contains("gridstep_gpu_up{gpu=\"3\",uuid=\"\",reason=\"gpu_lost\"} 0"), "{text}");
         assert!(!text.contains("gridstep_gpu_energy"), "{text}");
         metrics.readings.sweep(&sweep(2));
-        assert!(metrics.text().contains("gridstep_gpu_energy_joules_total{gpu=\"3\",uuid=\"\"} 0.002"));
+        assert!(
+            metrics.text(crate::exporter::Names::Off, "").contains("gridstep_gpu_energy_joules_total{gpu=\"3\",uuid=\"\"} 0.002")
+        );
     }
 }

@@ -1,4 +1,5 @@
 //! Network interfaces that have hardware: what a bridge, a bond or a container's interface carries is counted where it leaves the node.
+//! Where none has (a container's own network), all but loopback.
 
 use crate::reader::protocol::Part;
 use gridstep_wire::catalog::{self, Subject};
@@ -113,8 +114,10 @@ fn links(sys: &Path) -> BTreeMap<String, Link> {
         let speed = text("speed").trim().parse::<i64>().ok().filter(|&speed| speed > 0);
         Link { up: text("operstate").trim() == "up", bits_per_second: speed.map(|speed| speed * 1_000_000) }
     };
-    let own = entries.flatten().filter(|entry| entry.path().join("device").exists());
-    own.map(|entry| (entry.file_name().to_string_lossy().into_owned(), link(&entry.path()))).collect()
+    let (own, others): (Vec<_>, Vec<_>) =
+        entries.flatten().filter(|entry| entry.file_name() != "lo").partition(|entry| entry.path().join("device").exists());
+    let counted = if own.is_empty() { others } else { own };
+    counted.iter().map(|entry| (entry.file_name().to_string_lossy().into_owned(), link(&entry.path()))).collect()
 }
 
 #[cfg(test)]

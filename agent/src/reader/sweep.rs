@@ -16,6 +16,7 @@ const fn id(name: &str) -> u32 {
 }
 
 const POWER: u32 = id("power_watts");
+const NVLINK_BYTES: u32 = id("nvlink_bytes_total");
 const NVLINK_LINKS_UP: u32 = id("nvlink_links_up");
 const NVLINK_ERRORS: u32 = id("nvlink_errors_total");
 
@@ -25,6 +26,9 @@ const POWER_INSTANT: Field = Field { id: 186, scope: 0 };
 const HALF_WINDOW_US: i64 = 12_500;
 /// The value is from 0 to 100 ms old when it is read: on average half of that, with as much for a bound.
 const HALF_PERIOD_US: i64 = 50_000;
+
+/// All links of a GPU, as the scope of a field.
+const ALL_LINKS: u32 = u32::MAX;
 
 /// Fields of a sweep: id, metric, first driver that has it (0: any). Ids are in the numbering of CUDA 12.9.
 const FIELDS: &[(u32, u32, u32)] = &[
@@ -39,7 +43,15 @@ const FIELDS: &[(u32, u32, u32)] = &[
     (142, id("remapped_rows_total"), 0),
     (143, id("remapped_rows_total"), 0),
     (144, id("remap_pending"), 0),
+    (142, id("remapped_rows_corrected_total"), 0),
+    (143, id("remapped_rows_uncorrected_total"), 0),
+    (145, id("remap_failed"), 0),
+    // CUDA 12.8.
+    (230, id("recovery_action"), 570),
 ];
+
+/// NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX and …_RX, KiB.
+const LINK_BYTES: [u32; 2] = [138, 139];
 
 /// NVLinks that a GPU has at most.
 const LINKS: u32 = 18;
@@ -53,6 +65,10 @@ const LINK_ERRORS: [u32; 2] = [161, 162];
 const MIB: f64 = 1_048_576.0;
 
 const GPM: &[(GpmMetricId, u32, f64)] = &[
+    (GpmMetricId::GraphicsUtil, id("engine_active_ratio"), 100.0),
+    (GpmMetricId::SmOccupancy, id("sm_occupancy_ratio"), 100.0),
+    (GpmMetricId::PcieTxPerSec, id("pcie_sent_bytes_per_second"), MIB),
+    (GpmMetricId::PcieRxPerSec, id("pcie_received_bytes_per_second"), MIB),
     (GpmMetricId::SmUtil, id("sm_active_ratio"), 100.0),
     (GpmMetricId::AnyTensorUtil, id("tensor_active_ratio"), 100.0),
     (GpmMetricId::DramBwUtil, id("dram_active_ratio"), 100.0),
@@ -87,11 +103,12 @@ impl<'nvml> Sweeper<'nvml> {
         let driver = driver_version.split('.').next().and_then(|major| major.parse().ok()).unwrap_or(0);
         let scheme: FieldIdScheme = nvml.field_id_scheme();
         let board = FIELDS.iter().filter(|field| field.2 <= driver).map(|field| Field { id: field.0, scope: 0 });
+        let bytes = LINK_BYTES.map(|id| Field { id, scope: ALL_LINKS });
         let links = [LINK_STATE].into_iter().chain(LINK_ERRORS).flat_map(|id| (0..LINKS).map(move |scope| Field { id, scope }));
         Self {
             nvml,
             power: Fields::new(scheme, [POWER_INSTANT]),
-            fields: Fields::new(scheme, board.chain(links)),
+            fields: Fields::new(scheme, board.chain(bytes).chain(links)),
             gpm: GPM.iter().map(|metric| metric.0).collect(),
             driver,
             explain,
@@ -136,11 +153,16 @@ impl<'nvml> Sweeper<'nvml> {
     fn read_fields(&mut self, device: &Device<'_>, before: &mut Before<'_>, out: &mut Values, watch: &Watch) {
         let mut values = match watch.call("nvmlDeviceGetFieldValues (sweep)", || self.fields.read(device)) {
             Ok(values) => values,
-            Err(why) => return out.refuse(FIELDS.iter().map(|field| field.1).chain([NVLINK_LINKS_UP, NVLINK_ERRORS]), why),
+            Err(why) => {
+                return out.refuse(FIELDS.iter().map(|field| field.1).chain([NVLINK_BYTES, NVLINK_LINKS_UP, NVLINK_ERRORS]), why);
+            }
         };
         let mut next = || values.next().unwrap_or(Err(NvmlError::NotSupported));
         for &(_, metric, since) in FIELDS {
             out.add(metric, if since <= self.driver { next().map_err(Absent::from) } else { Err(Absent::OldDriver) });
+        }
+        for _ in LINK_BYTES {
+            out.add(NVLINK_BYTES, next().map(|kib| kib.saturating_mul(1024)).map_err(Absent::from));
         }
         for _ in 0..LINKS {
             out.add(NVLINK_LINKS_UP, next().map(|state| i64::from(LINK_UP.contains(&state))).map_err(Absent::from));
@@ -186,15 +208,27 @@ fn getters(device: &Device<'_>, out: &mut Values, watch: &Watch) {
         Ok(memory) => {
             out.put(const { id("hbm_used_bytes") }, Ok::<_, Absent>(memory.used));
             out.put(const { id("hbm_total_bytes") }, Ok::<_, Absent>(memory.total));
+            out.put(const { id("hbm_free_bytes") }, Ok::<_, Absent>(memory.free));
+            out.put(const { id("hbm_reserved_bytes") }, Ok::<_, Absent>(memory.reserved));
         }
-        Err(why) => out.refuse([const { id("hbm_used_bytes") }, const { id("hbm_total_bytes") }], why),
+        Err(why) => out
+            .refuse(const { [id("hbm_used_bytes"), id("hbm_total_bytes"), id("hbm_free_bytes"), id("hbm_reserved_bytes")] }, why),
     }
     let value = watch.call("nvmlDeviceGetTemperature", || device.temperature(TemperatureSensor::Gpu));
     out.put(const { id("temperature_celsius") }, value);
     out.put(const { id("sm_clock_mhz") }, watch.call("nvmlDeviceGetClockInfo", || device.clock_info(Clock::SM)));
     out.put(const { id("memory_clock_mhz") }, watch.call("nvmlDeviceGetClockInfo", || device.clock_info(Clock::Memory)));
-    let value = watch.call("nvmlDeviceGetUtilizationRates", || device.utilization_rates());
-    out.put(const { id("gpu_utilization_ratio") }, value.map(|rates| rates.gpu));
+    match watch.call("nvmlDeviceGetUtilizationRates", || device.utilization_rates()) {
+        Ok(rates) => {
+            out.put(const { id("gpu_utilization_ratio") }, Ok::<_, Absent>(rates.gpu));
+            out.put(const { id("memory_utilization_ratio") }, Ok::<_, Absent>(rates.memory));
+        }
+        Err(why) => out.refuse(const { [id("gpu_utilization_ratio"), id("memory_utilization_ratio")] }, why),
+    }
+    let value = watch.call("nvmlDeviceGetEncoderUtilization", || device.encoder_utilization());
+    out.put(const { id("encoder_utilization_ratio") }, value.map(|used| used.utilization));
+    let value = watch.call("nvmlDeviceGetDecoderUtilization", || device.decoder_utilization());
+    out.put(const { id("decoder_utilization_ratio") }, value.map(|used| used.utilization));
     let value = watch.call("nvmlDeviceGetCurrentClocksThrottleReasons", || device.current_throttle_reasons());
     out.put(const { id("clocks_event_reasons") }, value.map(|reasons| reasons.bits()));
     let value = watch.call("nvmlDeviceGetEnforcedPowerLimit", || device.enforced_power_limit());

@@ -54,7 +54,7 @@ impl Seen {
     }
 
     pub(crate) fn gpus(&self) -> usize {
-        self.declared.entities.len()
+        self.declared.entities.iter().filter(|entity| matches!(entity.what, Some(pb::entity::What::Gpu(_)))).count()
     }
 
     /// Entity, stamp (microseconds) and integer of every value of a metric.

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod collector;
+mod dcgm;
 mod driver;
 mod fidelity;
 mod metrics;

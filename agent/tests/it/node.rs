@@ -83,7 +83,7 @@ impl Node {
     }
 
     /// Where the agent says that it serves `/metrics`.
-    fn address(&self) -> Option<String> {
+    pub(crate) fn address(&self) -> Option<String> {
         Some(self.log().split_once("metrics=")?.1.split_once('\n')?.0.trim().to_owned())
     }
 
@@ -93,11 +93,7 @@ impl Node {
 
     /// What `/metrics` shows, of an agent that serves.
     pub(crate) fn metrics(&self) -> String {
-        let mut stream = TcpStream::connect(self.address().expect("an address")).expect("the agent listens");
-        write!(stream, "GET /metrics HTTP/1.0\r\n\r\n").expect("the request is sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        answer.split_once("\r\n\r\n").expect("a head and a body").1.to_owned()
+        get(&self.address().expect("an address"), "/metrics")
     }
 
     /// Waits until a series of `/metrics` has such a value.
@@ -149,6 +145,15 @@ impl Node {
         let children = fs::read_to_string(children).expect("the agent's children");
         children.split_whitespace().next().expect("a reader").to_owned()
     }
+}
+
+/// What a server answers.
+pub(crate) fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("the server listens");
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n").expect("the request is sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer.split_once("\r\n\r\n").expect("a head and a body").1.to_owned()
 }
 
 fn kill(signal: &str, process: &str) {

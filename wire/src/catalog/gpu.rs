@@ -102,4 +102,52 @@ catalog! {
     xids_total "1" Counter 0 Sweep:
         "XIDs that the driver told since the agent started",
         from "nvmlEventSetWait_v2";
+    memory_utilization_ratio "1" Gauge -2 Sweep:
+        "share of the driver's last sample period in which memory was read or written",
+        from "nvmlDeviceGetUtilizationRates";
+    encoder_utilization_ratio "1" Gauge -2 Sweep:
+        "use of the video encoders",
+        from "nvmlDeviceGetEncoderUtilization";
+    decoder_utilization_ratio "1" Gauge -2 Sweep:
+        "use of the video decoders",
+        from "nvmlDeviceGetDecoderUtilization";
+    hbm_free_bytes "By" Gauge 0 Sweep:
+        "HBM that is free",
+        from "nvmlDeviceGetMemoryInfo_v2";
+    hbm_reserved_bytes "By" Gauge 0 Sweep:
+        "HBM that the driver keeps for itself",
+        from "nvmlDeviceGetMemoryInfo_v2";
+    engine_active_ratio "1" Gauge -4 Sweep:
+        "share of the time since the sweep before in which a compute or graphics engine worked (GPM)",
+        from "NVML_GPM_METRIC_GRAPHICS_UTIL";
+    sm_occupancy_ratio "1" Gauge -4 Sweep:
+        "warps on the SMs, of those that there is room for, since the sweep before (GPM)",
+        from "NVML_GPM_METRIC_SM_OCCUPANCY";
+    pcie_sent_bytes_per_second "By/s" Gauge 0 Sweep:
+        "PCIe traffic from the GPU since the sweep before (GPM)",
+        from "NVML_GPM_METRIC_PCIE_TX_PER_SEC";
+    pcie_received_bytes_per_second "By/s" Gauge 0 Sweep:
+        "PCIe traffic to the GPU since the sweep before (GPM)",
+        from "NVML_GPM_METRIC_PCIE_RX_PER_SEC";
+    nvlink_bytes_total "By" Counter 0 Sweep:
+        "data over all NVLinks, both directions",
+        from "NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX + …_RX of all links";
+    remapped_rows_corrected_total "1" Counter 0 Sweep:
+        "HBM rows remapped after corrected errors",
+        from "NVML_FI_DEV_REMAPPED_COR";
+    remapped_rows_uncorrected_total "1" Counter 0 Sweep:
+        "HBM rows remapped after uncorrected errors",
+        from "NVML_FI_DEV_REMAPPED_UNC";
+    remap_failed "1" State 0 Sweep:
+        "1: a row could not be remapped",
+        from "NVML_FI_DEV_REMAPPED_FAILURE";
+    recovery_action "1" State 0 Sweep:
+        "what the driver asks for: 0 nothing, 1 reset of the GPU, 2 reboot, 3 drain peer to peer, 4 drain and reset",
+        from "NVML_FI_DEV_GET_GPU_RECOVERY_ACTION";
+    xid_last "1" State 0 Sweep:
+        "the last XID that the driver told since the agent started; none: no series",
+        from "nvmlEventSetWait_v2";
+    xid_last_timestamp_seconds "s" State -6 Sweep:
+        "when the driver told the last XID, Unix time",
+        from "nvmlEventSetWait_v2";
 }
