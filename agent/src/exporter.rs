@@ -7,6 +7,7 @@ pub use dcgm::Names;
 
 use crate::spool::SpoolMetrics;
 use axum::http::{StatusCode, header::CONTENT_TYPE};
+use axum::response::IntoResponse;
 use axum::{Router, extract::State, routing::get};
 use prometheus::core::Collector;
 use prometheus::{Counter, Encoder, IntCounter, IntGauge, Registry, TextEncoder};
@@ -23,7 +24,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Allows listening beyond loopback, in the clear.
     pub insecure: bool,
-    /// Series under the names of dcgm-exporter too, and how they spell the label that names the node.
+    /// How the series at `/metrics/dcgm` spell the label that names the node.
     pub dcgm: Names,
 }
 
@@ -91,13 +92,10 @@ impl Metrics {
         self.batch_bytes.inc_by(bytes as u64);
     }
 
-    /// Own names, then those of dcgm-exporter, where the node is named so.
-    pub fn text(&self, names: Names, node: &str) -> String {
+    pub fn text(&self) -> String {
         let mut out = Vec::new();
         let _ = TextEncoder::new().encode(&self.registry.gather(), &mut out);
-        let mut out = String::from_utf8(out).unwrap_or_default();
-        dcgm::write(&mut out, &self.readings.lock(), names, node);
-        out
+        String::from_utf8(out).unwrap_or_default()
     }
 }
 
@@ -110,6 +108,10 @@ pub async fn bind(config: &Config) -> std::io::Result<TcpListener> {
     TcpListener::bind(config.listen).await
 }
 
+fn plain(text: String) -> impl IntoResponse {
+    ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text)
+}
+
 /// Until dropped: then open connections end too, and nobody goes on scraping what does not change any more.
 pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, names: Names, node: String) -> std::io::Result<()> {
     let ready = |State(metrics): State<Arc<Metrics>>| async move {
@@ -119,13 +121,15 @@ pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, names: Names, n
             (StatusCode::SERVICE_UNAVAILABLE, "no driver answers\n")
         }
     };
+    let own = |State(metrics): State<Arc<Metrics>>| async move { plain(metrics.text()) };
     let node: Arc<str> = node.into();
-    let text = move |State(metrics): State<Arc<Metrics>>| {
+    let dcgm = move |State(metrics): State<Arc<Metrics>>| {
         let node = node.clone();
-        async move { ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], metrics.text(names, &node)) }
+        async move { plain(dcgm::text(&metrics.readings.lock(), names, &node)) }
     };
     let router = Router::new()
-        .route("/metrics", get(text))
+        .route("/metrics", get(own))
+        .route("/metrics/dcgm", get(dcgm))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .with_state(metrics);

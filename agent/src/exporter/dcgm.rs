@@ -1,4 +1,4 @@
-//! The readings under the names of dcgm-exporter's default set, for dashboards and alerts that were made for it: names, units, labels
+//! `/metrics/dcgm`: the readings under the names of dcgm-exporter's default set, for dashboards and alerts that were made for it: names, units, labels
 //! and their order as of its release 4.8 (etc/default-counters.csv, docs/dcgm.md says what differs). A value that is not known has no
 //! series, as there.
 
@@ -7,8 +7,7 @@ use gridstep_wire::catalog;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 
-/// Whether there are such series, and how the node is named in them: dcgm-exporter spelt the label `Hostname` until 4.5, and
-/// `hostname` since.
+/// How the node is named: dcgm-exporter spelt the label `Hostname` until 4.5, and `hostname` since.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Names {
     #[default]
@@ -17,8 +16,6 @@ pub enum Names {
     LowerHostname,
     #[serde(rename = "no-hostname")]
     NoHostname,
-    #[serde(rename = "off")]
-    Off,
 }
 
 /// How a value is printed.
@@ -40,8 +37,7 @@ const fn of(name: &str) -> Option<u32> {
     Some(catalog::index(catalog::GPU, name))
 }
 
-/// Name, type, help, what is read (None: always 0), how it is printed. dcgm-exporter's counters have no type here: without `_total` in
-/// their names they are no counters to Prometheus' rules, and no query asks for the type.
+/// Name, type, help, what is read (None: always 0), how it is printed.
 const SET: [(&str, &str, &str, Option<u32>, Print); 25] = [
     ("DEV_SM_CLOCK", "gauge", "SM clock frequency (in MHz).", of("sm_clock_mhz"), Integer(1.0)),
     ("DEV_MEM_CLOCK", "gauge", "Memory clock frequency (in MHz).", of("memory_clock_mhz"), Integer(1.0)),
@@ -50,12 +46,12 @@ const SET: [(&str, &str, &str, Option<u32>, Print); 25] = [
     ("DEV_POWER_USAGE", "gauge", "Power draw (in W).", of("power_average_watts"), Float),
     (
         "DEV_TOTAL_ENERGY_CONSUMPTION",
-        "untyped",
+        "counter",
         "Total energy consumption since boot (in mJ).",
         of("energy_joules_total"),
         Integer(1e3),
     ),
-    ("DEV_PCIE_REPLAY_COUNTER", "untyped", "Total number of PCIe retries.", of("pcie_replays_total"), Integer(1.0)),
+    ("DEV_PCIE_REPLAY_COUNTER", "counter", "Total number of PCIe retries.", of("pcie_replays_total"), Integer(1.0)),
     ("DEV_GPU_UTIL", "gauge", "GPU utilization (in %).", of("gpu_utilization_ratio"), Integer(100.0)),
     ("DEV_MEM_COPY_UTIL", "gauge", "Memory utilization (in %).", of("memory_utilization_ratio"), Integer(100.0)),
     ("DEV_ENC_UTIL", "gauge", "Encoder utilization (in %).", of("encoder_utilization_ratio"), Integer(100.0)),
@@ -66,7 +62,7 @@ const SET: [(&str, &str, &str, Option<u32>, Print); 25] = [
     ("DEV_FB_RESERVED", "gauge", "Framebuffer memory reserved (in MiB).", of("hbm_reserved_bytes"), Integer(MIB)),
     (
         "DEV_NVLINK_BANDWIDTH_TOTAL",
-        "untyped",
+        "counter",
         "Total number of NVLink bandwidth counters for all lanes.",
         of("nvlink_bytes_total"),
         Integer(MIB),
@@ -74,14 +70,14 @@ const SET: [(&str, &str, &str, Option<u32>, Print); 25] = [
     ("DEV_VGPU_LICENSE_STATUS", "gauge", "vGPU License status", None, Integer(1.0)),
     (
         "DEV_UNCORRECTABLE_REMAPPED_ROWS",
-        "untyped",
+        "counter",
         "Number of remapped rows for uncorrectable errors",
         of("remapped_rows_uncorrected_total"),
         Integer(1.0),
     ),
     (
         "DEV_CORRECTABLE_REMAPPED_ROWS",
-        "untyped",
+        "counter",
         "Number of remapped rows for correctable errors",
         of("remapped_rows_corrected_total"),
         Integer(1.0),
@@ -130,11 +126,9 @@ const XIDS: [(i64, &str); 14] = [
     (119, "GSP RPC Timeout"),
 ];
 
-/// Adds the series of all GPUs that answer.
-pub(super) fn write(out: &mut String, state: &State, names: Names, node: &str) {
-    if names == Names::Off {
-        return;
-    }
+/// The series of all GPUs that answer.
+pub(super) fn text(state: &State, names: Names, node: &str) -> String {
+    let mut out = String::new();
     let gpus: Vec<(&Gpu, String)> = state
         .gpus
         .iter()
@@ -151,6 +145,7 @@ pub(super) fn write(out: &mut String, state: &State, names: Names, node: &str) {
             let _ = writeln!(out, "DCGM_FI_{name}{{{labels}{more}}} {value}");
         }
     }
+    out
 }
 
 /// The value as it is printed, and further labels.
@@ -182,7 +177,7 @@ fn labels(index: u32, gpu: &Gpu, state: &State, names: Names, node: &str) -> Str
     match names {
         Names::Hostname => out.push_str(&format!(",Hostname=\"{}\"", escaped(node))),
         Names::LowerHostname => out.push_str(&format!(",hostname=\"{}\"", escaped(node))),
-        Names::NoHostname | Names::Off => {}
+        Names::NoHostname => {}
     }
     let _ = write!(out, ",DCGM_FI_DRIVER_VERSION=\"{}\"", escaped(&state.driver_version));
     out

@@ -247,7 +247,7 @@ mod tests {
         metrics.readings.identify(&Inventory { gpus: vec![gpu], ..Inventory::default() });
         metrics.readings.sweep(&sweep(1_234_567));
         metrics.readings.power(3, 700_500);
-        let text = metrics.text(crate::exporter::Names::Off, "");
+        let text = metrics.text();
         for line in [
             "# HELP gridstep_gpu_energy_joules_total energy of the board since the driver was loaded",
             "# TYPE gridstep_gpu_energy_joules_total counter",
@@ -265,12 +265,10 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         metrics.readings.sweep(&sweep(1));
         metrics.readings.down(3, "gpu_lost");
-        let text = metrics.text(crate::exporter::Names::Off, "");
+        let text = metrics.text();
         assert!(text.contains("gridstep_gpu_up{gpu=\"3\",uuid=\"\",reason=\"gpu_lost\"} 0"), "{text}");
         assert!(!text.contains("gridstep_gpu_energy"), "{text}");
         metrics.readings.sweep(&sweep(2));
-        assert!(
-            metrics.text(crate::exporter::Names::Off, "").contains("gridstep_gpu_energy_joules_total{gpu=\"3\",uuid=\"\"} 0.002")
-        );
+        assert!(metrics.text().contains("gridstep_gpu_energy_joules_total{gpu=\"3\",uuid=\"\"} 0.002"));
     }
 }

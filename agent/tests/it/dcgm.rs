@@ -54,6 +54,10 @@ async fn node(collector: &Collector, faults: &str) -> Node {
     node
 }
 
+fn dcgm(node: &Node) -> String {
+    get(&node.address().expect("an address"), "/metrics/dcgm")
+}
+
 fn series<'a>(metrics: &'a str, name: &str) -> Vec<(&'a str, f64)> {
     let prefix = format!("{name}{{");
     let split = |line: &'a str| {
@@ -67,7 +71,7 @@ fn series<'a>(metrics: &'a str, name: &str) -> Vec<(&'a str, f64)> {
 async fn the_default_set_is_there_with_its_labels_and_units() {
     let collector = Collector::start().await;
     let node = node(&collector, "[[fault]]\nkind = \"xid\"\nnode = 0\ngpu = 2\nvalue = 94\nstart = 1.0\n").await;
-    let metrics = node.metrics();
+    let metrics = dcgm(&node);
     for name in NAMES {
         assert_eq!(series(&metrics, name).len(), 8, "{name}");
         assert!(metrics.contains(&format!("# HELP {name} ")) && metrics.contains(&format!("# TYPE {name} ")));
@@ -79,7 +83,7 @@ async fn the_default_set_is_there_with_its_labels_and_units() {
         assert!(labels.contains(part), "{labels}");
     }
     assert!((100.0..700.0).contains(&watts));
-    let own = series(&metrics, "gridstep_gpu_energy_joules_total")[0].1;
+    let own = series(&node.metrics(), "gridstep_gpu_energy_joules_total")[0].1;
     let joules = series(&metrics, "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION")[0].1 / 1e3;
     assert!((own - joules).abs() < 1.0, "{own} {joules}");
     let of = |name| series(&metrics, name)[0].1;
@@ -95,10 +99,30 @@ async fn the_default_set_is_there_with_its_labels_and_units() {
 async fn a_lost_gpu_has_no_series_of_dcgm() {
     let collector = Collector::start().await;
     let node = node(&collector, "[[fault]]\nkind = \"lost_gpu\"\nnode = 0\ngpu = 5\nstart = 0.0\n").await;
-    let metrics = node.metrics();
+    let metrics = dcgm(&node);
     let gpus: Vec<&str> = series(&metrics, "DCGM_FI_DEV_GPU_TEMP").iter().map(|row| &row.0[5..6]).collect();
     assert_eq!(gpus, ["0", "1", "2", "3", "4", "6", "7"]);
-    assert!(metrics.lines().any(|line| line.starts_with("gridstep_gpu_up{gpu=\"5\"") && line.ends_with(" 0")));
+    assert!(node.metrics().lines().any(|line| line.starts_with("gridstep_gpu_up{gpu=\"5\"") && line.ends_with(" 0")));
+}
+
+/// A terminal dashboard over dcgm-exporter, of PyPI: its own parser of what that serves.
+#[tokio::test]
+async fn kempnerpulse_understands_it() {
+    let collector = Collector::start().await;
+    let node = node(&collector, "").await;
+    let script = "import json, sys\nfrom kempnerpulse.reader.prometheus import load_source, parse_prometheus_records\n\
+        records = parse_prometheus_records(load_source(sys.argv[1]))\nprint(json.dumps([record.fields for record in records]))";
+    let python = concat!(env!("CARGO_MANIFEST_DIR"), "/../.venv/bin/python");
+    let url = format!("http://{}/metrics/dcgm", node.address().unwrap());
+    let output = Command::new(python).args(["-c", script, &url]).output().expect("python: run `make deps`");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let gpus: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {said}"));
+    assert_eq!(gpus.len(), 8);
+    for gpu in &gpus {
+        assert!(NAMES.iter().all(|name| gpu[name].is_number()), "{gpu}");
+        assert!((100.0..700.0).contains(&gpu["DCGM_FI_DEV_POWER_USAGE"].as_f64().unwrap()), "{gpu}");
+        assert_eq!(gpu["modelName"], "NVIDIA H100 80GB HBM3");
+    }
 }
 
 #[tokio::test]
@@ -140,7 +164,7 @@ impl Prometheus {
         let folder = tempfile::tempdir().unwrap();
         let config = format!(
             "global: {{ scrape_interval: 500ms, scrape_timeout: 500ms }}\nscrape_configs:\n\
-            - {{ job_name: gpus, static_configs: [{{ targets: ['{agent}'] }}] }}\n"
+            - {{ job_name: gpus, metrics_path: /metrics/dcgm, static_configs: [{{ targets: ['{agent}'] }}] }}\n"
         );
         std::fs::write(folder.path().join("prometheus.yml"), config).unwrap();
         let log = folder.path().join("log");
