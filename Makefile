@@ -3,7 +3,7 @@ SHELL := /bin/bash
 
 CARGO_DEB := target/tools/bin/cargo-deb
 
-.PHONY: help build demo test test-systemd deb deps lint rules
+.PHONY: help build demo eval test test-systemd deb deps lint rules
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
@@ -13,9 +13,12 @@ build: ## all binaries and the simulated driver, in the one profile that tests a
 demo: build ## a collector and 16 simulated nodes on this machine; DEMO_SECONDS=n ends it by itself
 	target/debug/gridstep-demo
 
+eval: ## scores the power-swing detectors on simulated fleets of known truth, docs/evaluation.md
+	cargo run --locked -p gridstep-simulator --features eval --bin gridstep-eval
+
 lint: ## formatting and clippy, warnings are errors
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo clippy --workspace --all-targets --features gridstep-simulator/eval --locked -- -D warnings
 
 rules: ## alert rules and examples for Prometheus and Alertmanager, by their own tools
 	promtool check config deploy/prometheus/prometheus.yml

@@ -12,11 +12,16 @@ if [[ ! -x .venv/bin/python ]]; then
     fi
     echo "installed: .venv"
 fi
-if .venv/bin/python -m pip show --quiet "${packages[@]}" >/dev/null 2>&1; then
+# `pip show` of several succeeds where it knows one of them.
+missing=()
+for package in "${packages[@]}"; do
+    .venv/bin/python -m pip show --quiet "$package" >/dev/null 2>&1 || missing+=("$package")
+done
+if [[ ${#missing[@]} -eq 0 ]]; then
     echo "present: ${packages[*]}"
 else
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check "${packages[@]}"
-    echo "installed: ${packages[*]}"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check "${missing[@]}"
+    echo "installed: ${missing[*]}"
 fi
 
 # Programs, and the Debian packages that have them. Where systemd runs, Debian starts the services of the last two.

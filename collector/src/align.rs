@@ -45,4 +45,6 @@ pub struct Sampling {
     pub slowest: f64,
     /// Root of the mean square of all: what [`power::interpolation_gain`] of a sum goes by, being 1 − (πfT)²/3 at first.
     pub typical: f64,
+    /// How old a reading may be when it is stamped, at random: a sensor that publishes every so often, read at any time, seconds.
+    pub hold: f64,
 }

@@ -11,7 +11,7 @@ use crate::align::seconds::{Merge, SecondGrid};
 use crate::align::{AlignConfig, TICK_US};
 use crate::fleet::{Fleet, GpuMetric, GpuSlot, JobSlot, NodeMetric, NodeSlot, Place};
 use crate::incidents::{Book, Incident};
-use crate::power::{Basis, History, Limits, OscillationJudge, Resolved, StepJudge};
+use crate::power::{Basis, History, Limits, OscillationJudge, Resolved, Signed, StepJudge};
 use crate::stragglers::StragglerJudge;
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,8 @@ use std::collections::BTreeMap;
 
 /// Nameplate of an H100 SXM, where its limit is not known; watts.
 const NAMEPLATE_WATTS: f64 = 700.0;
+/// The H100's power sensor publishes this often, seconds (facts/power-swings.md §1.2). Its readings are stamped when they are read.
+const SENSOR_PERIOD: f64 = 0.1;
 
 /// `[align]`, `[power]` of the collector's configuration: all that bears on a judgement.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -77,6 +79,7 @@ pub struct Judge {
     basis: Option<Basis>,
     limits: Resolved,
     history: History,
+    signed: Signed,
     /// Watts by source of the last bins that steps are attributed with.
     sources: swings::SourceHistory,
     steps: StepJudge,
@@ -103,8 +106,8 @@ impl Judge {
         };
         Self {
             fleet: Fleet::new(topology),
-            gpu_power: PowerGrid::new(watermark),
-            node_power: PowerGrid::new(watermark),
+            gpu_power: PowerGrid::new(watermark, SENSOR_PERIOD),
+            node_power: PowerGrid::new(watermark, 0.0),
             gpu_seconds: SecondGrid::new(GpuMetric::ALL.iter().map(merge).collect(), watermark),
             node_seconds: SecondGrid::new(NodeMetric::ALL.iter().map(node_merge).collect(), watermark),
             limits: config.power.limits.resolve(0.0),
@@ -116,6 +119,7 @@ impl Judge {
             tick: None,
             basis: None,
             history: History::default(),
+            signed: Signed::default(),
             sources: Default::default(),
             steps: Default::default(),
             oscillation: Default::default(),
@@ -166,6 +170,7 @@ impl Judge {
         if config.power.limits.basis != self.config.power.limits.basis {
             self.basis = None;
             self.history = History::default();
+            self.signed = Signed::default();
             self.sources = Default::default();
             self.steps = Default::default();
             self.oscillation = Default::default();

@@ -6,6 +6,7 @@
 pub mod history;
 pub mod limits;
 pub mod oscillation;
+pub mod signed;
 pub mod spectrum;
 pub mod steps;
 pub mod whole;
@@ -13,6 +14,7 @@ pub mod whole;
 pub use history::History;
 pub use limits::{Basis, Limits, Resolved};
 pub use oscillation::{Oscillation, OscillationJudge};
+pub use signed::Signed;
 pub use steps::{Step, StepJudge};
 
 use crate::align::Sampling;
@@ -29,6 +31,7 @@ pub struct Cycle {
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     pub history: &'a History,
+    pub signed: &'a Signed,
     pub limits: &'a Resolved,
     pub sampling: Sampling,
 }

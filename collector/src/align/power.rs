@@ -73,11 +73,13 @@ pub struct PowerGrid {
     /// Samples that were no newer than the one before.
     disordered: u64,
     watermark_us: i64,
+    hold: f64,
 }
 
 impl PowerGrid {
-    pub fn new(watermark_us: i64) -> Self {
-        Self { sources: Vec::new(), ring: Ring::new(RING), disordered: 0, watermark_us }
+    /// `hold`: see [`Sampling`].
+    pub fn new(watermark_us: i64, hold: f64) -> Self {
+        Self { sources: Vec::new(), ring: Ring::new(RING), disordered: 0, watermark_us, hold }
     }
 
     /// Takes one sample of a source. Samples of a source come in the order of their stamps; one that does not is late.
@@ -199,7 +201,7 @@ impl PowerGrid {
         let (slowest, squares, count) = periods.fold((0.0, 0.0, 0u32), |(slowest, squares, count), period| {
             (f64::max(slowest, period), squares + period * period, count + 1)
         });
-        Sampling { slowest, typical: (squares / f64::from(count.max(1))).sqrt() }
+        Sampling { slowest, typical: (squares / f64::from(count.max(1))).sqrt(), hold: self.hold }
     }
 
     /// Everything before this instant is finished.
@@ -248,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_silent_node_is_no_step() {
-        let mut grid = PowerGrid::new(3_000_000);
+        let mut grid = PowerGrid::new(3_000_000, 0.1);
         let job = [Some(0), Some(0), Some(0)];
         for tick in 0..200 {
             let t = f64::from(tick) * 0.1;
@@ -268,7 +270,7 @@ mod tests {
         /// A straight line is reproduced whatever the phase and jitter of its sampling.
         #[test]
         fn a_line_stays_a_line(phase in 0.0f64..0.1, jitter in proptest::collection::vec(-0.03f64..0.03, 60)) {
-            let mut grid = PowerGrid::new(3_000_000);
+            let mut grid = PowerGrid::new(3_000_000, 0.1);
             for (tick, jitter) in jitter.iter().enumerate() {
                 let t = 100.0 + phase + tick as f64 * 0.1 + jitter;
                 grid.put(0, Micros::from_seconds(t), (100.0 * (t - 100.0)) as f32);

@@ -60,19 +60,20 @@ impl Judge {
             Basis::Gpu => (&mut self.gpu_power, &self.gpu_job),
             Basis::Node => (&mut self.node_power, &self.node_job),
         };
-        let (history, limits, sampling) = (&mut self.history, &self.limits, grid.sampling());
+        let (history, signed, limits, sampling) = (&mut self.history, &mut self.signed, &self.limits, grid.sampling());
         let mut swings = Vec::new();
         grid.finish(now, jobs, |bin| {
             if bin.joined > 0.0 {
                 history.joined(bin.joined);
             }
             history.push(bin.at, bin.sum, bin.completeness);
+            signed.push(bin.watts);
             self.sources.push(bin.at, bin.watts);
-            let view = View { history, limits, sampling };
+            let view = View { history, signed, limits, sampling };
             if let Some(step) = self.steps.judge(&view, self.oscillation.cycle()) {
                 swings.push((bin.at, bin.completeness, Swing::Step(step)));
             }
-            if let Some(line) = self.oscillation.judge(&view, bin.watts, self.steps.quiet_since()) {
+            if let Some(line) = self.oscillation.judge(&view, self.steps.quiet_since()) {
                 swings.push((bin.at, bin.completeness, Swing::Oscillation(line)));
             }
         });

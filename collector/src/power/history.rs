@@ -94,6 +94,12 @@ impl History {
         })
     }
 
+    /// Least completeness of the newest `bins` bins.
+    pub fn completeness(&self, bins: usize) -> f64 {
+        let newest = self.completeness.range(self.completeness.len().saturating_sub(bins)..);
+        newest.fold(1.0, |least, &share| f64::min(least, f64::from(share)))
+    }
+
     /// The newest `bins` bins, oldest first.
     pub fn newest(&self, bins: usize) -> impl Iterator<Item = f64> + '_ {
         self.watts.range(self.watts.len().saturating_sub(bins)..).copied()

@@ -1,6 +1,6 @@
 //! Sustained, coherent repetitions of the sum.
 //!
-//! Once a second, on stretches of 8 to 128 s that no step lies in:
+//! Once a second, on stretches of 4 to 128 s:
 //!
 //! 1. **candidate**: the repetition rate whose harmonics hold most of the stretch's spectrum, at least [`CYCLES`] cycles of it;
 //! 2. **amplitude**: the fundamental's peak-to-peak by least squares, ÷ the gain of sensor and interpolation at that frequency,
@@ -14,6 +14,7 @@
 //! It ends when it has been below 0.8 of the limit for 30 s or three cycles, whichever is longer.
 
 use super::history::BIN;
+use super::signed::SUMS;
 use super::whole::Whole;
 use super::{Cycle, History, View, spectrum};
 use crate::align::Sampling;
@@ -22,22 +23,20 @@ use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// Sign-randomised sums.
-pub const SUMS: usize = 16;
 /// Cycles that make a repetition.
 pub const CYCLES: f64 = 3.0;
 /// Least share of variance explained.
 pub const EXPLAINED: f64 = 0.35;
 /// Stretches looked at, seconds.
-const STRETCHES: [f64; 5] = [8.0, 16.0, 32.0, 64.0, 128.0];
+const STRETCHES: [f64; 11] = [4.0, 5.6, 8.0, 11.2, 16.0, 22.4, 32.0, 45.0, 64.0, 90.0, 128.0];
+/// A cycle that swings by less than this share of the newest two is before the onset.
+const BEFORE_ONSET: f64 = 0.6;
 /// Figures rest on at most so many cycles.
 const FIGURE_CYCLES: f64 = 20.0;
 /// The whole incident counts where its coherence is at least this share of that of its last cycles.
 const STEADY: f64 = 0.9;
 /// Window of the H100's power sensor, seconds (facts/power-swings.md §1.2).
 const SENSOR_WINDOW: f64 = 0.025;
-/// Bins of the sign-randomised sums kept: 128 s.
-const KEEP: usize = 1280;
 
 /// A running (or just ended) oscillation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -64,8 +63,6 @@ pub struct Oscillation {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct OscillationJudge {
     current: Option<Oscillation>,
-    /// Newest last: the sign-randomised sums.
-    signed: VecDeque<[f32; SUMS]>,
     below_since: Option<Micros>,
     bins: u64,
     /// Amplitude of earlier seconds, for damping: (seconds since opened, watts).
@@ -74,13 +71,8 @@ pub struct OscillationJudge {
 }
 
 impl OscillationJudge {
-    /// Takes the newest bin: the sources' watts; its sum is already in `history`. Gives the oscillation when it opens,
-    /// changes or ends.
-    pub fn judge(&mut self, view: &View<'_>, watts: &[f32], quiet_since: Option<Micros>) -> Option<Oscillation> {
-        if self.signed.len() == KEEP {
-            self.signed.pop_front();
-        }
-        self.signed.push_back(signed_sums(watts));
+    /// Looks at the newest bin. Gives the oscillation when it opens, changes or ends.
+    pub fn judge(&mut self, view: &View<'_>, quiet_since: Option<Micros>) -> Option<Oscillation> {
         self.bins += 1;
         if !self.bins.is_multiple_of(10) {
             return None;
@@ -89,7 +81,7 @@ impl OscillationJudge {
         let quiet = quiet_since.map_or(history.len(), |at| history.age(at)).min(history.len());
         match self.current.take() {
             Some(running) => self.follow(running, view, quiet),
-            None => self.open(view, quiet),
+            None => self.open(view),
         }
     }
 
@@ -97,21 +89,25 @@ impl OscillationJudge {
         self.current.as_ref().map(|running| Cycle { period: 1.0 / running.frequency_hz })
     }
 
-    fn open(&mut self, view: &View<'_>, quiet: usize) -> Option<Oscillation> {
+    fn open(&mut self, view: &View<'_>) -> Option<Oscillation> {
         let View { history, sampling, .. } = *view;
         let found = STRETCHES.iter().find_map(|&seconds| {
             let bins = (seconds / BIN) as usize;
-            if bins > quiet || seconds < 8.0 * sampling.slowest {
+            if bins > history.len() || seconds < 8.0 * sampling.slowest {
                 return None;
             }
             let stretch: Vec<f64> = history.newest(bins).collect();
-            self.find(&stretch, view)
+            Self::find(&stretch, view)
         })?;
         let (line, synchrony, seconds) = found;
+        // What lies before the onset would thin out its figures.
+        let stretch: Vec<f64> = history.newest((seconds / BIN) as usize).collect();
+        let begun = since_onset(&stretch, line.frequency_hz);
+        let line = spectrum::fit(&stretch[stretch.len() - begun..], line.frequency_hz, claim_limit(sampling)).unwrap_or(line);
         let gain = gain(line.frequency_hz, sampling);
         let now = history.last()?;
         let opened = Oscillation {
-            started_at: now - (seconds * 1e6) as i64,
+            started_at: now - (begun as f64 * BIN * 1e6) as i64,
             opened_at: now,
             frequency_hz: line.frequency_hz,
             amplitude_watts: line.amplitude_watts() / gain.max(0.5),
@@ -130,7 +126,7 @@ impl OscillationJudge {
         Some(opened)
     }
 
-    fn find(&self, stretch: &[f64], view: &View<'_>) -> Option<(spectrum::Line, f64, f64)> {
+    fn find(stretch: &[f64], view: &View<'_>) -> Option<(spectrum::Line, f64, f64)> {
         let claim = claim_limit(view.sampling);
         let seconds = stretch.len() as f64 * BIN;
         let rough = spectrum::strongest_rate(stretch, CYCLES / seconds, claim)?;
@@ -143,28 +139,22 @@ impl OscillationJudge {
         if !sustained(stretch, hertz, line.amplitude_watts()) {
             return None;
         }
-        let synchrony = self.synchrony(stretch, hertz);
+        let synchrony = Self::synchrony(stretch, hertz, view);
         (synchrony > synchrony_threshold(1e-6)).then_some((line, synchrony, seconds))
     }
 
-    /// T = |S(f)|² / mean |Y_k(f)|² over the same stretch.
-    fn synchrony(&self, stretch: &[f64], hertz: f64) -> f64 {
-        let bins = stretch.len().min(self.signed.len());
+    /// T = |S(f)|² / mean |Y_k(f)|² over the same stretch. Sources that are missing follow their job in the sum, which makes it swing
+    /// as if they were coherent: of sources of which a share c is there, independent ones give a T that is 1/c² too large.
+    fn synchrony(stretch: &[f64], hertz: f64, view: &View<'_>) -> f64 {
+        let bins = stretch.len().min(view.signed.len());
         let flat = spectrum::without_trend(&stretch[stretch.len() - bins..]);
         let own = spectrum::demodulate(&flat, hertz).norm_sqr();
-        let start = self.signed.len() - bins;
-        let random: f64 = (0..SUMS)
-            .map(|sum| {
-                let values: Vec<f64> = self.signed.range(start..).map(|sums| f64::from(sums[sum])).collect();
-                spectrum::demodulate(&spectrum::without_trend(&values), hertz).norm_sqr()
-            })
-            .sum::<f64>()
-            / SUMS as f64;
-        if random > 0.0 { own / random } else { f64::INFINITY }
+        let random = view.signed.power_at(bins, hertz);
+        if random > 0.0 { view.history.completeness(bins).powi(2) * own / random } else { f64::INFINITY }
     }
 
     fn follow(&mut self, mut running: Oscillation, view: &View<'_>, quiet: usize) -> Option<Oscillation> {
-        let View { history, limits, sampling } = *view;
+        let View { history, limits, sampling, .. } = *view;
         let claim = claim_limit(sampling);
         let now = history.last()?;
         let period = 1.0 / running.frequency_hz;
@@ -179,13 +169,14 @@ impl OscillationJudge {
         let goes_on = present > 0.8 * limits.oscillation_watts && quiet >= least && clean;
         let since = now.since(running.opened_at);
         let centre = since - 0.5 * CYCLES * period;
-        if goes_on && self.whole.last().is_none_or(|last| centre - last >= CYCLES * period) {
+        if goes_on && whole >= least && self.whole.last().is_none_or(|last| centre - last >= CYCLES * period) {
             self.whole.push(centre, recent_line.phasor);
         }
         let fresh = since < 20.0;
         if goes_on && (fresh || self.bins.is_multiple_of(100)) {
-            let span = whole.min(quiet).max(least).min(history.len());
-            let long: Vec<f64> = history.newest(span.min(most).max(least)).collect();
+            // Young as it may be, all of it and nothing before.
+            let span = whole.min(quiet).min(most).max((2.0 * period / BIN) as usize);
+            let long: Vec<f64> = history.newest(span.min(history.len())).collect();
             let line = self.relock(&long, &running, view).or_else(|| spectrum::fit(&long, running.frequency_hz, claim));
             if let Some(line) = line.filter(|line| line.explained >= EXPLAINED) {
                 let (frequency, amplitude) = self.figures(&line, long.len(), since);
@@ -237,10 +228,25 @@ impl OscillationJudge {
         if !self.bins.is_multiple_of(100) {
             return None;
         }
-        let (line, _, _) = self.find(stretch, view)?;
+        let (line, _, _) = Self::find(stretch, view)?;
         let other = (line.frequency_hz / running.frequency_hz - 1.0).abs() > 0.1;
         (other && line.explained > running.explained + 0.1).then_some(line)
     }
+}
+
+/// Bins from the onset to the stretch's end, in whole cycles and at least two: how far back cycles swing like the newest two.
+fn since_onset(stretch: &[f64], hertz: f64) -> usize {
+    let flat = spectrum::without_trend(stretch);
+    let cycle = 1.0 / hertz / BIN;
+    let swing = |back: usize| {
+        let end = flat.len().checked_sub((back as f64 * cycle).round() as usize)?;
+        let start = end.checked_sub(cycle.round() as usize)?;
+        Some(spectrum::demodulate(&flat[start..end], hertz).norm())
+    };
+    let (Some(newest), Some(second)) = (swing(0), swing(1)) else { return flat.len() };
+    let least = BEFORE_ONSET * newest.min(second);
+    let cycles = (2..).take_while(|&back| swing(back).is_some_and(|swing| swing >= least)).count() + 2;
+    ((cycles as f64 * cycle).round() as usize).min(flat.len())
 }
 
 /// The last cycles all swing, and in one phase.
@@ -265,9 +271,9 @@ fn sustained(stretch: &[f64], hertz: f64, amplitude: f64) -> bool {
     cycles.iter().all(|z| swing(z) >= 0.5 * amplitude) && coherent >= 0.8
 }
 
-/// What sensor window and interpolation leave of the amplitude.
+/// What the sensor's window, the age of its readings and interpolation leave of the amplitude.
 pub fn gain(hertz: f64, sampling: Sampling) -> f64 {
-    sinc(hertz * SENSOR_WINDOW).abs() * interpolation_gain(hertz, sampling.typical)
+    sinc(hertz * SENSOR_WINDOW).abs() * sinc(hertz * sampling.hold).abs() * interpolation_gain(hertz, sampling.typical)
 }
 
 /// Highest frequency that is claimed: 0.4 of the sampling rate, 4 Hz at most (facts/power-swings.md §1.3).
@@ -298,24 +304,4 @@ fn damping(track: &VecDeque<(f64, f64)>, hertz: f64) -> f64 {
     let spread: f64 = points.iter().map(|p| (p.0 - mean_t).powi(2)).sum();
     let slope = points.iter().map(|p| (p.0 - mean_t) * (p.1 - mean_a)).sum::<f64>() / spread.max(1e-9);
     -slope / slope.hypot(std::f64::consts::TAU * hertz)
-}
-
-/// Σᵢ ±pᵢ, the signs fixed by source and sum.
-fn signed_sums(watts: &[f32]) -> [f32; SUMS] {
-    let mut sums = [0.0f32; SUMS];
-    for (source, &watts) in watts.iter().enumerate() {
-        let bits = mix(source as u64);
-        for (sum, total) in sums.iter_mut().enumerate() {
-            *total += if bits >> sum & 1 == 1 { watts } else { -watts };
-        }
-    }
-    sums
-}
-
-/// SplitMix64's finaliser: 64 well-mixed bits of an index.
-fn mix(index: u64) -> u64 {
-    let mut z = index.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }

@@ -8,8 +8,12 @@
 //! * **inside the envelope**, when two windows of one cycle, as far apart as the limit's window, differ by more than the limit,
 //!   and went on doing so for one cycle (10 s while none is known: the third of the 30 s).
 //!
+//! Either way the change must be more than [`CERTAIN`] times what independent sources would do together
+//! ([`super::signed::Signed::deviation`] of the minute before): a small fleet's noise is no step.
+//!
 //! A limit over w seconds is judged only where the samples are at least as fine as w. Steps are opened by data up to the
-//! present bin alone; their figures are refined for at most a minute, while the level after becomes known.
+//! present bin alone; their figures are refined for at most a minute, while the level after becomes known. A level is taken over up to
+//! ten cycles (10 s), as far as they agree with the one next to the change: what comes back is no part of it.
 
 use super::history::BIN;
 use super::{Cycle, History, View};
@@ -17,6 +21,16 @@ use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
+/// Standard deviations of the difference of two levels of independent sources.
+const CERTAIN: f64 = 5.0;
+/// The time before a change that tells what independent sources do, seconds.
+const NOISE: f64 = 60.0;
+/// Less than this tells nothing, where more is known from before.
+const LEAST_NOISE: f64 = 10.0;
+/// Levels that agree differ by less than this share of the step.
+const AGREE: f64 = 0.15;
+/// A level is taken over at most so many cycles.
+const LEVELS: usize = 10;
 /// Seconds that stand for a cycle where none is known.
 const CYCLE_UNKNOWN: f64 = 10.0;
 /// Shortest envelope, seconds.
@@ -41,11 +55,22 @@ pub struct Step {
     pub rise_seconds: f64,
     /// The limit that was exceeded: seconds, watts.
     pub limit: (f64, f64),
+    /// Where the change is over: the level after begins here at the latest.
+    pub over_at: Micros,
     /// No longer refined.
     pub settled: bool,
 }
 
 impl Step {
+    /// What was found next is the same movement, further on.
+    fn goes_on(&mut self, further: &Step) {
+        (self.after_watts, self.over_at) = (further.after_watts, further.over_at);
+        self.rise_seconds = self.rise_seconds.max(further.over_at.since(self.started_at));
+        if further.watts_per_second.abs() > self.watts_per_second.abs() {
+            self.watts_per_second = further.watts_per_second;
+        }
+    }
+
     pub fn delta_watts(&self) -> f64 {
         self.after_watts - self.before_watts
     }
@@ -58,6 +83,8 @@ pub struct StepJudge {
     level_before: Option<f64>,
     /// Windows inside the envelope begin after this.
     settled_at: Option<Micros>,
+    /// Standard deviation of independent sources before the last step, watts: as long as what came after is too short to tell.
+    noise_before: Option<f64>,
     /// By limit: a change of level that has yet to outlast a cycle.
     runs: [Option<Run>; 3],
 }
@@ -79,19 +106,20 @@ impl StepJudge {
     /// Looks at the newest bin. Gives the step that it opens or refines.
     pub fn judge(&mut self, view: &View<'_>, cycle: Option<Cycle>) -> Option<Step> {
         let (history, sampling) = (view.history, view.sampling.slowest);
-        if let Some(step) = self.refine(history, cycle, sampling) {
+        if let Some(step) = self.refine(history, cycle) {
             return Some(step);
         }
         let found = self.leaves_envelope(view, cycle);
         let step = found.or_else(|| self.outlasts_cycle(view, cycle))?;
-        if let Some(current) = &self.current
+        if let Some(current) = &mut self.current
             && current.delta_watts().signum() == step.delta_watts().signum()
             && step.opened_at.since(current.opened_at) < step.limit.0.max(MOVING)
         {
-            // The same movement goes on.
+            current.goes_on(&step);
             self.settled_at = history.last();
-            return None;
+            return Some(current.clone());
         }
+        self.noise_before = self.noise(view, history.age(step.started_at) + bins(1.0));
         self.level_before = Some(step.before_watts);
         // One that was found late has been quiet since.
         let end = step.started_at + ((step.rise_seconds + sampling.max(1.0)) * 1e6) as i64;
@@ -112,8 +140,23 @@ impl StepJudge {
         self.runs = [None; 3];
     }
 
+    /// The change is more than independent sources do; `before` bins ago it had not begun.
+    fn is_certain(&self, view: &View<'_>, step: &Step, before: usize) -> bool {
+        self.noise(view, before).is_none_or(|noise| step.delta_watts().abs() > CERTAIN * std::f64::consts::SQRT_2 * noise)
+    }
+
+    /// Standard deviation of independent sources until `before` bins ago, watts.
+    fn noise(&self, view: &View<'_>, before: usize) -> Option<f64> {
+        let since = self.settled_at.map_or(usize::MAX, |at| view.history.age(at)).min(view.signed.len());
+        let seconds = since.saturating_sub(before) as f64 * BIN;
+        match seconds >= LEAST_NOISE || self.noise_before.is_none() {
+            true => view.signed.deviation(before, seconds.min(NOISE)),
+            false => self.noise_before,
+        }
+    }
+
     fn leaves_envelope(&self, view: &View<'_>, cycle: Option<Cycle>) -> Option<Step> {
-        let View { history, limits, sampling } = view;
+        let View { history, limits, sampling, .. } = view;
         let length = cycle.map_or(ENVELOPE, |cycle| (3.0 * cycle.period).max(ENVELOPE));
         // A single bin is not a level: the middle of three.
         let mut newest = [history.back(0)?, history.back(1)?, history.back(2)?];
@@ -145,13 +188,16 @@ impl StepJudge {
             let inside = |age: usize| history.back(age).is_some_and(|watts| (low..=high).contains(&watts));
             let left = (0..window_bins).find(|&age| inside(age)).unwrap_or(window_bins);
             let reach = (left + bins(cycle.map_or(1.0, |cycle| cycle.period))).min(window_bins);
-            let steepest = steepest(history, 0..=reach, bins(sampling.slowest.max(1.0)), direction);
-            Some(measure(history, steepest, cycle, sampling.slowest, direction, (window, limit)))
+            let span = bins(sampling.slowest.max(1.0));
+            let steepest = steepest(history, 0..=reach, span, direction);
+            let step =
+                measure(history, steepest, steepest..=steepest + span, cycle, sampling.slowest, direction, (window, limit));
+            self.is_certain(view, &step, steepest + span).then_some(step)
         })
     }
 
     fn outlasts_cycle(&mut self, view: &View<'_>, cycle: Option<Cycle>) -> Option<Step> {
-        let View { history, limits, sampling } = view;
+        let View { history, limits, sampling, .. } = view;
         let period = cycle.map_or(CYCLE_UNKNOWN, |cycle| cycle.period);
         let level = bins(period);
         let quiet = self.settled_at.map_or(history.len(), |at| history.age(at)).min(history.len());
@@ -182,15 +228,21 @@ impl StepJudge {
                 let span = bins(sampling.slowest.max(1.0));
                 let split = split.unwrap_or(level);
                 let near = split.saturating_sub(span + level / 4)..=split + level / 4;
+                let edge = *near.start()..=*near.end() + span;
                 let steepest = steepest(history, near, span, run.direction);
-                return Some(measure(history, steepest, cycle, sampling.slowest, run.direction, (window, limit)));
+                let before = *edge.end();
+                let step = measure(history, steepest, edge, cycle, sampling.slowest, run.direction, (window, limit));
+                if self.is_certain(view, &step, before) {
+                    return Some(step);
+                }
+                self.runs[index] = None;
             }
         }
         None
     }
 
     /// Follows the open step until its levels are known.
-    fn refine(&mut self, history: &History, cycle: Option<Cycle>, sampling: f64) -> Option<Step> {
+    fn refine(&mut self, history: &History, cycle: Option<Cycle>) -> Option<Step> {
         let step = self.current.as_mut()?;
         let since = history.last()?.since(step.opened_at);
         let cycles = cycle.map_or(SETTLE / 6.0, |cycle| 3.0 * cycle.period + 1.0);
@@ -199,18 +251,13 @@ impl StepJudge {
         if !due && (since / BIN).round() as i64 % 10 != 0 {
             return None;
         }
-        let reach = history.age(step.started_at);
-        let length = cycle.map_or(1.0, |cycle| cycle.period);
-        let rise = bins(step.rise_seconds.max(sampling));
-        let room = reach.saturating_sub(rise);
-        let level = match cycle {
-            // Whole cycles only, up to three.
-            Some(cycle) => ((room as f64 * BIN / cycle.period).floor().min(3.0) * cycle.period / BIN).round() as usize,
-            None => room.min(bins(CYCLE_UNKNOWN)),
-        };
-        if room >= bins(length) && level > 0 {
-            let skip = room - level;
-            step.after_watts = history.mean(skip, level)?;
+        let room = history.age(step.over_at);
+        let length = bins(cycle.map_or(1.0, |cycle| cycle.period));
+        if room >= length {
+            let after = |count: usize| history.mean(room - count, count);
+            if let Some(level) = agreed(after, length, room / length, step.before_watts) {
+                step.after_watts = level;
+            }
         }
         let refined = step.clone();
         if due {
@@ -229,16 +276,35 @@ fn steepest(history: &History, ages: RangeInclusive<usize>, span: usize, directi
     ages.max_by(|&a, &b| slope(a).unwrap_or(f64::MIN).total_cmp(&slope(b).unwrap_or(f64::MIN))).unwrap_or(first)
 }
 
-/// The figures of a step that is `steepest` bins old.
-fn measure(history: &History, steepest: usize, cycle: Option<Cycle>, sampling: f64, direction: f64, limit: (f64, f64)) -> Step {
+/// The level over as many cycles (of `length` bins, at most `most`) as agree with the first one, as seen from the `other` side of a step.
+fn agreed(mean: impl Fn(usize) -> Option<f64>, length: usize, most: usize, other: f64) -> Option<f64> {
+    let first = mean(length)?;
+    let near = AGREE * (first - other).abs();
+    let cycles = (2..=most.min(LEVELS)).map_while(|cycles| mean(cycles * length).filter(|level| (level - first).abs() <= near));
+    Some(cycles.last().unwrap_or(first))
+}
+
+/// The figures of a step that is `steepest` bins old, and lies within `edge` (ages).
+fn measure(
+    history: &History,
+    steepest: usize,
+    edge: RangeInclusive<usize>,
+    cycle: Option<Cycle>,
+    sampling: f64,
+    direction: f64,
+    limit: (f64, f64),
+) -> Step {
     let level = bins(cycle.map_or(1.0, |cycle| cycle.period));
     let span = bins(sampling.max(1.0));
+    let (newer, older) = edge.into_inner();
     let moved = |age: usize| Some(history.back(age)? - history.back(age + span)?);
     let watts_per_second = moved(steepest).unwrap_or(0.0) / (span as f64 * BIN);
     let middle = steepest + span / 2;
-    let before = history.mean(steepest + span, level).or_else(|| history.back(steepest + span)).unwrap_or(0.0);
-    let after_bins = level.min(steepest.max(1));
-    let after = history.mean(steepest.saturating_sub(after_bins), after_bins).unwrap_or(0.0);
+    let after_bins = level.min(newer.max(1));
+    let after = history.mean(newer.saturating_sub(after_bins), after_bins).unwrap_or(0.0);
+    let room = history.len().saturating_sub(older);
+    let before = agreed(|count| history.mean(older, count), level, room / level, after);
+    let before = before.or_else(|| history.back(older)).unwrap_or(0.0);
     let crossing = |share: f64| {
         let level = before + share * (after - before);
         let beyond = |age: usize| history.back(age).is_some_and(|watts| direction * (watts - level) >= 0.0);
@@ -254,6 +320,7 @@ fn measure(history: &History, steepest: usize, cycle: Option<Cycle>, sampling: f
         watts_per_second,
         rise_seconds: rise,
         limit,
+        over_at: history.at(newer),
         settled: false,
     }
 }

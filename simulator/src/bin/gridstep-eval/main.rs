@@ -1,0 +1,37 @@
+//! `gridstep-eval`: how well the collector judges labelled fleets of which the truth is known.
+//!
+//! The judging runs in this process, exactly as in the collector: samples in the order of their arrival. The fleets are made here, by
+//! seed; none of the detectors' code is used to make or to score them.
+
+mod fleet;
+mod random;
+mod score;
+mod suite;
+
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(about = "Scores the power-swing detectors on simulated fleets of known truth")]
+struct Arguments {
+    /// Fleets of each kind and size.
+    #[arg(long, default_value_t = 30)]
+    seeds: u64,
+    /// Fleet sizes, GPUs.
+    #[arg(long, value_delimiter = ',', default_value = "64,512,4096,16384")]
+    gpus: Vec<usize>,
+    /// Hours of fleets in which nothing happens, for each kind of them.
+    #[arg(long, default_value_t = 4.0)]
+    null_hours: f64,
+    /// Only the suites whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Print each fleet that was judged wrong.
+    #[arg(long)]
+    verbose: bool,
+}
+
+fn main() {
+    let Arguments { seeds, gpus, null_hours, only, verbose } = Arguments::parse();
+    let plan = suite::Plan { seeds, gpus, null_hours, only, verbose };
+    print!("{}", suite::run(&plan));
+}

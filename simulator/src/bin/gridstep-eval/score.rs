@@ -1,0 +1,118 @@
+//! Incidents against the truth.
+
+use crate::fleet::{Outcome, Seen, seconds};
+use gridstep_collector::incidents::Kind;
+
+/// What really happened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Truth {
+    Step { at: f64, watts: f64 },
+    Line { at: f64, until: f64, hertz: f64, watts: f64 },
+}
+
+/// One truth and what was found of it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Match {
+    /// From the onset to the arrival time at which the incident was there, s.
+    pub(crate) delay: f64,
+    /// Relative errors of the last revision: a step's watts, or a line's amplitude; a line's frequency.
+    pub(crate) watts: f64,
+    pub(crate) hertz: f64,
+    /// Cycles until it was there, of a line.
+    pub(crate) cycles: f64,
+}
+
+impl Match {
+    /// Beyond what is aimed at.
+    fn is_poor(&self) -> bool {
+        match self.cycles > 0.0 {
+            true => self.cycles > 4.0 && self.delay > 6.0 || self.hertz.abs() > 0.01 || self.watts.abs() > 0.1,
+            false => self.delay > 1.5 || self.watts.abs() > 0.05,
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Score {
+    pub(crate) truths: usize,
+    pub(crate) found: Vec<Match>,
+    pub(crate) wrong: Vec<String>,
+    pub(crate) missed: Vec<String>,
+    /// What was found late, or with wrong figures.
+    pub(crate) poor: Vec<String>,
+    /// Worst errors of shares by feeder or job, where they are known.
+    pub(crate) sum_errors: Vec<f64>,
+}
+
+/// A step may be found this long after its onset and still be that step, s.
+const LATE: f64 = 75.0;
+
+pub(crate) fn score(outcome: &Outcome, truths: &[Truth], into: &mut Score) {
+    let swings: Vec<&Seen> = outcome.incidents.iter().filter(|seen| seen.first.kind == Kind::PowerSwing).collect();
+    let mut used = vec![false; swings.len()];
+    for truth in truths {
+        into.truths += 1;
+        let hit = (0..swings.len()).find(|&index| !used[index] && fits(swings[index], truth));
+        match hit {
+            Some(index) => {
+                used[index] = true;
+                let found = matched(swings[index], truth);
+                if found.is_poor() {
+                    into.poor.push(format!("{truth:?}: {found:?}"));
+                }
+                into.found.push(found);
+            }
+            None => into.missed.push(format!("{truth:?}")),
+        }
+    }
+    for (seen, used) in swings.iter().zip(&used) {
+        if !used && !truths.iter().any(|truth| begins(seen, truth)) {
+            into.wrong.push(format!("{:.1} s: {}", seen.at, seen.last.summary));
+        }
+    }
+    into.sum_errors.extend(outcome.sum_errors.iter().map(|error| error.abs()));
+}
+
+fn fits(seen: &Seen, truth: &Truth) -> bool {
+    let started = seconds(seen.first.started_at);
+    let cause = seen.last.cause.as_str();
+    match *truth {
+        Truth::Step { at, watts } => {
+            cause == if watts > 0.0 { "step_up" } else { "step_down" } && seen.at > at - 0.5 && (started - at).abs() < LATE
+        }
+        Truth::Line { at, until, .. } => cause == "oscillation" && seen.at > at - 0.5 && seen.at < until + 5.0,
+    }
+}
+
+/// A large oscillation that begins at once begins with steps.
+fn begins(seen: &Seen, truth: &Truth) -> bool {
+    let limit = seen.last.magnitude.get("limit_watts").and_then(|value| value.as_f64()).unwrap_or(f64::INFINITY);
+    match *truth {
+        Truth::Line { at, hertz, watts, .. } => {
+            seen.last.cause.starts_with("step") && watts > 0.7 * limit && (at - 1.0..at + 2.0 / hertz + 2.0).contains(&seen.at)
+        }
+        Truth::Step { .. } => false,
+    }
+}
+
+fn matched(seen: &Seen, truth: &Truth) -> Match {
+    let figure = |key: &str| seen.last.magnitude.get(key).and_then(|value| value.as_f64()).unwrap_or(f64::NAN);
+    match *truth {
+        Truth::Step { at, watts } => {
+            Match { delay: seen.at - at, watts: figure("delta_watts") / watts - 1.0, hertz: 0.0, cycles: 0.0 }
+        }
+        Truth::Line { at, hertz, watts, .. } => Match {
+            delay: seen.at - at,
+            watts: figure("amplitude_watts") / watts - 1.0,
+            hertz: figure("frequency_hz") / hertz - 1.0,
+            cycles: (seen.at - at) * hertz,
+        },
+    }
+}
+
+/// Value below which this share of them lies.
+pub(crate) fn quantile(values: impl Iterator<Item = f64>, share: f64) -> f64 {
+    let mut values: Vec<f64> = values.filter(|value| !value.is_nan()).collect();
+    values.sort_by(f64::total_cmp);
+    values.get(((values.len() as f64 * share) as usize).min(values.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
+}
