@@ -267,12 +267,20 @@ impl Judge {
 
     /// Samples that came after their bin was final, and were not used.
     pub fn late_samples(&self) -> u64 {
-        self.gpu_power.late() + self.node_power.late() + self.meter_power.late() + self.gpu_seconds.late() + self.node_seconds.late()
+        self.gpu_power.late()
+            + self.node_power.late()
+            + self.meter_power.late()
+            + self.gpu_seconds.late()
+            + self.node_seconds.late()
     }
 
     /// Samples stamped so far ahead of the others that they were not used.
     pub fn ahead_samples(&self) -> u64 {
-        self.gpu_power.ahead() + self.node_power.ahead() + self.meter_power.ahead() + self.gpu_seconds.ahead() + self.node_seconds.ahead()
+        self.gpu_power.ahead()
+            + self.node_power.ahead()
+            + self.meter_power.ahead()
+            + self.gpu_seconds.ahead()
+            + self.node_seconds.ahead()
     }
 
     /// The limits in force (defaults filled in from the contract or the fleet's nameplate).

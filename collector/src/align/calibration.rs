@@ -156,7 +156,7 @@ impl Calibrator {
         let (xx, xy) = (own(|moments| moments.xx), own(|moments| moments.xy));
         let varied = own(|moments| moments.weight * (VARIED * moments.x).powi(2));
         self.common_gain = (xx + varied > 0.0).then(|| (xy + varied * USUAL_GAIN) / (xx + varied));
-        let measured: Vec<&Moments> = self.by_node.iter().filter(|moments| moments.weight >= LEAST).collect();
+        let measured: Vec<Moments> = self.by_node.iter().filter(|moments| moments.weight >= LEAST).copied().collect();
         let gain = self.common_gain.unwrap_or(USUAL_GAIN);
         self.common_offset =
             measured.iter().map(|moments| moments.y - gain * moments.x).sum::<f64>() / measured.len().max(1) as f64;
@@ -167,7 +167,8 @@ impl Calibrator {
                 (None, None) => 0.0,
             });
             let nodes: f64 = whole.sum();
-            if nodes > 0.0 {
+            // Before any node is known, what the others draw is a guess that would stay.
+            if nodes > 0.0 && (block.nodes.is_empty() || !measured.is_empty()) {
                 self.meter.push(nodes, meter);
             }
         }

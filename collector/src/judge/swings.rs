@@ -13,10 +13,10 @@ mod report;
 pub use figures::{FeederPower, Figure, LevelPower, Levels};
 
 use super::Judge;
+use crate::align::Sampling;
 use crate::align::calibration::Calibrator;
 use crate::align::clocks::{Arrivals, ClockView};
 use crate::align::power::{Amended, Bin, News, total};
-use crate::align::Sampling;
 use crate::power::{Basis, Domain, Finding, History, Input, Limits, Resolved, Units};
 use gridstep_wire::Micros;
 use places::Places;
@@ -225,7 +225,9 @@ impl Swings {
 
 impl Judge {
     pub(super) fn judge_power(&mut self, now: Micros) {
-        let basis = *self.basis.get_or_insert_with(|| settle(&self.config.power.limits, [&self.gpu_power, &self.node_power, &self.meter_power].map(|grid| !grid.is_empty())));
+        let basis = *self.basis.get_or_insert_with(|| {
+            settle(&self.config.power.limits, [&self.gpu_power, &self.node_power, &self.meter_power].map(|grid| !grid.is_empty()))
+        });
         self.swings.arrivals.advance(now);
         self.update_places(basis);
         let mut found = Vec::new();

@@ -110,6 +110,9 @@ mod tests {
         }
         let powers: Vec<BandPower> = bands.powers().collect();
         assert!((powers[1].peak_to_peak_watts / 1000.0 - 1.0).abs() < 0.05, "{powers:?}");
-        assert!(powers[0].rms_watts < 0.15 * powers[1].rms_watts && powers[2].rms_watts < 0.25 * powers[1].rms_watts, "{powers:?}");
+        assert!(
+            powers[0].rms_watts < 0.15 * powers[1].rms_watts && powers[2].rms_watts < 0.25 * powers[1].rms_watts,
+            "{powers:?}"
+        );
     }
 }

@@ -3,8 +3,8 @@
 //! Y_k = Σᵢ ±pᵢ with fixed random signs, for a few k: if the sources are independent, Y_k moves as the sum does, whatever the colour
 //! of their noise; what they do together cancels. So a swing of the sum is measured in units of what independence gives.
 //!
-//! In large fleets the sources are first added up in [`CELLS`] random cells: two of them share all their signs with a chance of one in
-//! [`CELLS`], and a bin costs one addition a source.
+//! In large fleets the sources are first added up in [`CELLS`] random cells, and a bin costs one addition a source. In each of the sums one half of
+//! the cells counts as positive, so that what is common leaves no more than it would with a sign of its own for each source.
 
 use super::history::BIN;
 use super::spectrum;
@@ -48,8 +48,7 @@ impl Signed {
 
     fn learn(&mut self, sources: usize) {
         if self.signs.is_empty() {
-            let sign = |sum: usize, cell: usize| if mix(cell as u64) >> sum & 1 == 1 { 1.0 } else { -1.0 };
-            self.signs = (0..SUMS * CELLS).map(|index| sign(index / CELLS, index % CELLS)).collect();
+            self.signs = (0..SUMS).flat_map(balanced).collect();
         }
         (self.cells.len()..sources).for_each(|source| self.cells.push(cell(source)));
     }
@@ -57,13 +56,14 @@ impl Signed {
     /// A source's value in the bin `age` bins before the newest was off by so much, watts.
     pub fn amend(&mut self, age: usize, source: usize, watts: f32) {
         let Some(index) = self.bins.len().checked_sub(age + 1) else { return };
-        add(&mut self.bins[index], source, watts);
+        add(&mut self.bins[index], &self.signs, source, watts);
     }
 
     /// Sources that were not known before are taken to have drawn this all along.
     pub fn joined(&mut self, sources: impl Iterator<Item = (usize, f32)>) {
+        self.learn(0);
         let mut by = [0.0; SUMS];
-        sources.for_each(|(source, watts)| add(&mut by, source, watts));
+        sources.for_each(|(source, watts)| add(&mut by, &self.signs, source, watts));
         self.bins.iter_mut().for_each(|sums| sums.iter_mut().zip(by).for_each(|(sum, by)| *sum += by));
     }
 
@@ -106,11 +106,18 @@ impl Signed {
     }
 }
 
-fn add(sums: &mut [f32; SUMS], source: usize, watts: f32) {
-    let bits = mix(u64::from(cell(source)));
-    for (sum, total) in sums.iter_mut().enumerate() {
-        *total += if bits >> sum & 1 == 1 { watts } else { -watts };
-    }
+fn add(sums: &mut [f32; SUMS], signs: &[f32], source: usize, watts: f32) {
+    let cell = usize::from(cell(source));
+    sums.iter_mut().enumerate().for_each(|(sum, total)| *total += signs.get(sum * CELLS + cell).unwrap_or(&0.0) * watts);
+}
+
+/// Signs by cell of one of the sums: random, as many of one as of the other.
+fn balanced(sum: usize) -> Vec<f32> {
+    let mut cells: Vec<usize> = (0..CELLS).collect();
+    cells.sort_by_key(|&cell| mix((sum * CELLS + cell) as u64 ^ 0x5157));
+    let mut signs = vec![-1.0; CELLS];
+    cells[..CELLS / 2].iter().for_each(|&cell| signs[cell] = 1.0);
+    signs
 }
 
 /// The first sources have a cell each, the others a random one: neighbours on a node or in a job have nothing in common.

@@ -123,11 +123,11 @@ impl Units {
     }
 
     /// By unit: the part of its swing at this frequency that is in phase with the sum's, Re(Zᵢ conj Z) ÷ |Z|, over the last whole cycles
-    /// that are known, ten at most.
+    /// that are known, twelve at most.
     pub fn swing(&self, hertz: f64) -> Vec<f64> {
         let is_fine = hertz * FINE as f64 * 0.1 >= 3.0;
         let (rows, step) = if is_fine { (&self.fine.rows, 0.1) } else { (&self.coarse.rows, 1.0) };
-        let cycles = (rows.len() as f64 * step * hertz).floor().min(10.0);
+        let cycles = (rows.len() as f64 * step * hertz).floor().min(12.0);
         let count = ((cycles / hertz / step).round() as usize).min(rows.len());
         let rows: Vec<&Vec<f32>> = rows.range(rows.len() - count..).collect();
         let units = rows.iter().map(|row| row.len()).max().unwrap_or(0);
@@ -135,8 +135,10 @@ impl Units {
         let mut own = vec![(0.0, 0.0); units];
         for (index, row) in rows.iter().enumerate() {
             let (sin, cos) = (std::f64::consts::TAU * hertz * step * index as f64).sin_cos();
+            // A Hann window: what is slow does not leak in.
+            let window = 0.5 - 0.5 * (std::f64::consts::TAU * (index as f64 + 0.5) / rows.len() as f64).cos();
             for ((own, &watts), mean) in own.iter_mut().zip(*row).zip(&mean) {
-                let watts = f64::from(watts - mean);
+                let watts = window * f64::from(watts - mean);
                 *own = (own.0 + watts * cos, own.1 + watts * sin);
             }
         }
@@ -187,7 +189,8 @@ impl Units {
     /// The last seconds of the sum of some units, oldest first; watts.
     pub fn series(&self, is_in: impl Fn(usize) -> bool) -> Vec<(Micros, f64)> {
         let Some(first) = self.coarse.first(SECOND_US) else { return Vec::new() };
-        let sum = |row: &Vec<f32>| row.iter().enumerate().filter(|(unit, _)| is_in(*unit)).map(|(_, &watts)| f64::from(watts)).sum();
+        let sum =
+            |row: &Vec<f32>| row.iter().enumerate().filter(|(unit, _)| is_in(*unit)).map(|(_, &watts)| f64::from(watts)).sum();
         (0..).zip(&self.coarse.rows).map(|(place, row)| (first + place * SECOND_US, sum(row))).collect()
     }
 

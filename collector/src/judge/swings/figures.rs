@@ -190,9 +190,8 @@ impl Judge {
     pub fn feeder_power(&self, feeder: &str) -> Vec<(Micros, f64)> {
         let basis = self.basis.unwrap_or_default();
         let units = &self.swings.places.units;
-        let is_in = |unit: usize| {
-            units.get(unit).is_some_and(|unit| feeder_name(&self.fleet, basis, unit.node as usize) == Some(feeder))
-        };
+        let is_in =
+            |unit: usize| units.get(unit).is_some_and(|unit| feeder_name(&self.fleet, basis, unit.node as usize) == Some(feeder));
         self.swings.units.series(is_in)
     }
 

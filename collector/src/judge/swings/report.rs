@@ -194,7 +194,9 @@ impl Judge {
         }
         // A revision a second would be noise: when it matters, or every ten seconds.
         let due = |incident: &Incident| {
-            at.since(incident.updated_at) >= 10.0 || line.ended_at.is_some() || (!incident.confirmed && at.since(incident.updated_at) >= 1.0)
+            at.since(incident.updated_at) >= 10.0
+                || line.ended_at.is_some()
+                || (!incident.confirmed && at.since(incident.updated_at) >= 1.0)
         };
         let place = match place {
             Some(place) if known.is_some() && !due(self.book.get(place)) => place,
@@ -259,11 +261,8 @@ impl Judge {
         let magnitude = object(json!({
             "demand_watts": round(over.demand_watts), "limit_watts": round(limits.demand_15min_watts), "quarters": over.quarters,
         }));
-        let summary = format!(
-            "demand of 15 minutes is {} or more (limit {})",
-            watts(over.demand_watts),
-            watts(limits.demand_15min_watts)
-        );
+        let summary =
+            format!("demand of 15 minutes is {} or more (limit {})", watts(over.demand_watts), watts(limits.demand_15min_watts));
         let seen = Seen {
             started_at: over.started_at,
             cause: "over_limit",

@@ -42,6 +42,9 @@ pub(crate) struct Score {
     pub(crate) poor: Vec<String>,
     /// Worst errors of shares by feeder or job, where they are known.
     pub(crate) sum_errors: Vec<f64>,
+    pub(crate) second_errors: Vec<f64>,
+    /// Fleets × seconds.
+    pub(crate) seconds: f64,
 }
 
 /// A step may be found this long after its onset and still be that step, s.
@@ -71,6 +74,7 @@ pub(crate) fn score(outcome: &Outcome, truths: &[Truth], into: &mut Score) {
         }
     }
     into.sum_errors.extend(outcome.sum_errors.iter().map(|error| error.abs()));
+    into.second_errors.extend(outcome.second_errors.iter().map(|error| error.abs()));
 }
 
 fn fits(seen: &Seen, truth: &Truth) -> bool {
