@@ -13,7 +13,7 @@
 //!
 //! A limit over w seconds is judged only where the samples are at least as fine as w. Steps are opened by data up to the
 //! present bin alone; their figures are refined for at most a minute, while the level after becomes known. A level is taken over up to
-//! ten cycles (10 s), as far as they agree with the one next to the change: what comes back is no part of it.
+//! ten cycles (a minute), as far as they agree with the one next to the change: what comes back is no part of it.
 
 use super::history::BIN;
 use super::{Cycle, History, View};
@@ -29,8 +29,10 @@ const NOISE: f64 = 60.0;
 const LEAST_NOISE: f64 = 10.0;
 /// Levels that agree differ by less than this share of the step.
 const AGREE: f64 = 0.15;
-/// A level is taken over at most so many cycles.
+/// A level is taken over at most so many cycles …
 const LEVELS: usize = 10;
+/// … and over at most so many seconds, if that is longer: a small fleet's noise is known no better from less.
+const LEVEL_SECONDS: f64 = 60.0;
 /// Seconds that stand for a cycle where none is known.
 const CYCLE_UNKNOWN: f64 = 10.0;
 /// Shortest envelope, seconds.
@@ -280,7 +282,8 @@ fn steepest(history: &History, ages: RangeInclusive<usize>, span: usize, directi
 fn agreed(mean: impl Fn(usize) -> Option<f64>, length: usize, most: usize, other: f64) -> Option<f64> {
     let first = mean(length)?;
     let near = AGREE * (first - other).abs();
-    let cycles = (2..=most.min(LEVELS)).map_while(|cycles| mean(cycles * length).filter(|level| (level - first).abs() <= near));
+    let longest = LEVELS.max((LEVEL_SECONDS / BIN) as usize / length.max(1));
+    let cycles = (2..=most.min(longest)).map_while(|cycles| mean(cycles * length).filter(|level| (level - first).abs() <= near));
     Some(cycles.last().unwrap_or(first))
 }
 
