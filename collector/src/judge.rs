@@ -85,6 +85,9 @@ pub struct Judge {
     /// Which sum is judged; settled with the first bin.
     basis: Option<Basis>,
     limits: Resolved,
+    /// Sources that they were resolved for.
+    #[serde(default)]
+    limits_for: usize,
     #[serde(default)]
     swings: swings::Swings,
     /// Arrival time of what is put now.
@@ -127,6 +130,7 @@ impl Judge {
             node_job: Vec::new(),
             tick: None,
             basis: None,
+            limits_for: 0,
             swings,
             now: Micros::MIN,
             stragglers: Default::default(),
@@ -181,10 +185,11 @@ impl Judge {
         }
         self.swings.set_feeders(&config.power.limits);
         self.config = config;
+        self.limits = self.resolve_limits();
     }
 
     fn finish_bins(&mut self, now: Micros) {
-        self.limits = self.resolve_limits();
+        self.refresh_limits(now);
         self.judge_power(now);
         self.judge_seconds(now);
     }
@@ -286,6 +291,15 @@ impl Judge {
     /// The limits in force (defaults filled in from the contract or the fleet's nameplate).
     pub fn limits(&self) -> Resolved {
         self.limits
+    }
+
+    /// Once a second, and when somebody joins.
+    fn refresh_limits(&mut self, now: Micros) {
+        let sources = self.fleet.gpus().len() + self.fleet.nodes().len();
+        if self.limits_for != sources || now.0.rem_euclid(1_000_000) == 0 {
+            self.limits_for = sources;
+            self.limits = self.resolve_limits();
+        }
     }
 
     fn resolve_limits(&self) -> Resolved {

@@ -13,6 +13,8 @@ const SPAN_US: i64 = 30_000_000;
 const REACH: usize = 10;
 /// Correlation of a node's movements with those of its job that lets a shift be told.
 const CORRELATED: f64 = 0.6;
+/// Shifts whose correlation is at least this share of the best fit alike.
+const ALIKE: f64 = 0.9;
 const UNKNOWN: i32 = i32::MAX;
 
 /// What is known of one node's clock.
@@ -91,8 +93,11 @@ pub fn lag(own: &[f64], whole: &[f64]) -> Option<f64> {
         product / (own_power * power(whole)).sqrt().max(1e-9)
     };
     let all: Vec<f64> = (0..=2 * REACH).map(correlation).collect();
-    let best = (0..all.len()).max_by(|&a, &b| all[a].total_cmp(&all[b]))?;
-    if all[best] < CORRELATED || best == 0 || best == 2 * REACH {
+    // What repeats within the reach fits at several shifts: the least of them.
+    let most = all.iter().copied().fold(0.0, f64::max);
+    let peaks = (1..2 * REACH).filter(|&shift| all[shift] >= all[shift - 1] && all[shift] >= all[shift + 1]);
+    let best = peaks.filter(|&shift| all[shift] >= ALIKE * most).min_by_key(|shift| shift.abs_diff(REACH))?;
+    if all[best] < CORRELATED {
         return None;
     }
     let (left, right) = (all[best - 1], all[best + 1]);
@@ -104,6 +109,7 @@ pub fn lag(own: &[f64], whole: &[f64]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::f64::consts::TAU;
 
     #[test]
     fn a_node_that_lags_is_told_by_how_much() {
@@ -115,6 +121,8 @@ mod tests {
             let found = 0.1 * lag(&series(truth), &whole).unwrap();
             assert!((found - truth).abs() < 0.02, "{truth} s, found {found} s");
         }
+        let fast = |lag: f64| (0..250).map(|bin| (TAU * 2.3 * (f64::from(bin) * 0.1 - lag)).sin()).collect::<Vec<f64>>();
+        assert!((0.1 * lag(&fast(0.03), &fast(0.0)).unwrap() - 0.03).abs() < 0.02);
         let noise: Vec<f64> = (0..250u64).map(|bin| ((bin * 7919) % 101) as f64).collect();
         assert_eq!(lag(&noise, &whole), None);
     }

@@ -67,6 +67,8 @@ pub struct Amended {
 /// What [`PowerGrid::finish`] tells, in order.
 #[derive(Debug)]
 pub enum News<'a> {
+    /// Sources that were heard of for the first time in bins that had been judged: as [`Bin::joined`].
+    Joined(&'a [(u32, f32)]),
     Amended(Amended),
     Bin(Bin<'a>),
     /// The bin with this centre no longer changes.
@@ -89,6 +91,7 @@ pub struct PowerGrid {
     /// Bins before this index have been judged.
     judged: i64,
     amended: Vec<Amended>,
+    joined: Vec<(u32, f32)>,
     watermark_us: i64,
     provisional_us: i64,
     hold: f64,
@@ -115,6 +118,7 @@ impl PowerGrid {
             ring: Ring::new(RING),
             judged: i64::MIN,
             amended: Vec::new(),
+            joined: Vec::new(),
             watermark_us: config.watermark_us(),
             provisional_us: config.provisional_us(),
             hold,
@@ -150,18 +154,20 @@ impl PowerGrid {
         for index in ring.admit(start..=end, || OpenBin { watts: blank(spare, sources), present: 0 }) {
             let centre = index * BIN_US + BIN_US / 2;
             let watts = p0 + slope * (centre - t0.0) as f32;
+            let first = ring.first().unwrap_or(index);
+            if index < self.judged {
+                if self.sources.join_late(source, watts) {
+                    self.joined.push((source as u32, watts));
+                    ring.iter_mut().take((self.judged - first) as usize).for_each(|bin| stand_in(bin, source, watts));
+                }
+                let bin = ring.bin(index);
+                let imputed = bin.watts[source];
+                self.sources.learn(source, watts);
+                self.amended.push(Amended { at: Micros(centre), source: source as u32, imputed, watts });
+            }
             let bin = ring.bin(index);
             if bin.watts.len() <= source {
                 bin.watts.resize(sources, f32::NAN);
-            }
-            if index < self.judged {
-                // A source that has yet to join does so with a bin that is judged anew.
-                if !self.sources.is_known(source) {
-                    continue;
-                }
-                let imputed = if bin.watts[source].is_nan() { 0.0 } else { bin.watts[source] };
-                self.sources.learn(source, watts);
-                self.amended.push(Amended { at: Micros(centre), source: source as u32, imputed, watts });
             }
             bin.watts[source] = watts;
             bin.present += 1;
@@ -170,6 +176,10 @@ impl PowerGrid {
 
     /// Judges and finishes every bin that is due at `now` (arrival time). `job` gives each source's job.
     pub fn finish(&mut self, now: Micros, job: &[Option<u32>], mut take: impl FnMut(News<'_>)) {
+        if !self.joined.is_empty() {
+            take(News::Joined(&self.joined));
+            self.joined.clear();
+        }
         self.amended.drain(..).for_each(|change| take(News::Amended(change)));
         self.look_at_sampling(now);
         // Until sampling is known to be fine, a bin has to wait for the sample after it.
@@ -291,6 +301,14 @@ impl PowerGrid {
     pub fn latest(&self, source: usize) -> Option<f32> {
         self.sources.latest(source)
     }
+}
+
+/// In a judged bin, what a source is taken to have drawn that joins after it.
+fn stand_in(bin: &mut OpenBin, source: usize, watts: f32) {
+    if bin.watts.len() <= source {
+        bin.watts.resize(source + 1, 0.0);
+    }
+    bin.watts[source] = watts;
 }
 
 fn blank(spare: &mut Vec<Vec<f32>>, sources: usize) -> Vec<f32> {

@@ -115,6 +115,16 @@ impl Sources {
         joined
     }
 
+    /// Lets one in that is always behind. False: it was known.
+    pub(super) fn join_late(&mut self, source: usize, watts: f32) -> bool {
+        if self.is_known[source] {
+            return false;
+        }
+        (self.is_known[source], self.mean[source]) = (true, watts);
+        self.known += 1;
+        true
+    }
+
     /// A source's measured value goes into its mean.
     pub(super) fn learn(&mut self, source: usize, watts: f32) {
         let bins = (self.mean_bins[source] + 1.0).min(MEAN_BINS);

@@ -105,9 +105,19 @@ impl Swings {
 
     fn take(&mut self, news: News<'_>, known: usize, judged: &Judged<'_>, found: &mut Vec<Found>) {
         match news {
+            News::Joined(sources) => self.join(sources),
             News::Amended(change) => self.amend(&change, known),
             News::Bin(bin) => self.judge(&bin, judged, found),
             News::Final(at) => self.finish(at, judged, found),
+        }
+    }
+
+    fn join(&mut self, sources: &[(u32, f32)]) {
+        self.fleet.join(sources);
+        for &(source, watts) in sources {
+            if let Some((feeder, place)) = self.places.feeder_of.get(source as usize).copied().flatten() {
+                self.feeders[usize::from(feeder)].domain.join(&[(place, watts)]);
+            }
         }
     }
 
@@ -165,6 +175,7 @@ impl Swings {
     fn take_beside(&mut self, basis: Basis, news: News<'_>, known: usize) {
         let history = self.beside.entry(basis).or_default();
         match news {
+            News::Joined(sources) => history.joined(sources.iter().map(|&(_, watts)| f64::from(watts)).sum()),
             News::Amended(change) => history.amend(change.at, f64::from(change.imputed), f64::from(change.watts), known),
             News::Bin(bin) => {
                 let joined: f64 = bin.joined.iter().map(|&(_, watts)| f64::from(watts)).sum();

@@ -71,12 +71,7 @@ impl Domain {
         sampling: Sampling,
         mut found: impl FnMut(Finding),
     ) {
-        if !input.joined.is_empty() {
-            let joined = input.joined.iter().map(|&(_, watts)| f64::from(watts)).sum();
-            self.history.joined(joined);
-            self.bands.joined(joined);
-            self.signed.joined(input.joined.iter().map(|&(source, watts)| (source as usize, watts)));
-        }
+        self.join(input.joined);
         self.history.push(input.at, input.sum, input.imputed, input.completeness);
         self.signed.push(input.watts);
         let view = View { history: &self.history, signed: &self.signed, limits, bands, sampling };
@@ -86,6 +81,17 @@ impl Domain {
         if let Some(line) = self.oscillation.judge(&view, self.steps.quiet_since()) {
             found(Finding::Oscillation(line));
         }
+    }
+
+    /// Sources are heard of for the first time: they are taken to have drawn this all along.
+    pub fn join(&mut self, sources: &[(u32, f32)]) {
+        if sources.is_empty() {
+            return;
+        }
+        let watts = sources.iter().map(|&(_, watts)| f64::from(watts)).sum();
+        self.history.joined(watts);
+        self.bands.joined(watts);
+        self.signed.joined(sources.iter().map(|&(source, watts)| (source as usize, watts)));
     }
 
     /// A value of one of its sources came after its bin was judged.

@@ -100,9 +100,15 @@ impl OscillationJudge {
 
     fn open(&mut self, view: &View<'_>) -> Option<Oscillation> {
         let View { history, sampling, .. } = *view;
+        let least = least_limit(view) * gain(claim_limit(sampling), sampling);
         let found = STRETCHES.iter().find_map(|&seconds| {
             let bins = (seconds / BIN) as usize;
             if bins > history.len() || seconds < 8.0 * sampling.slowest {
+                return None;
+            }
+            // A line is at most 4/π of the range that it runs in (a square wave).
+            let (low, high) = history.range(0, bins)?;
+            if 1.5 * (high - low) < least {
                 return None;
             }
             let stretch: Vec<f64> = history.newest(bins).collect();
@@ -244,6 +250,11 @@ impl OscillationJudge {
         let other = (line.frequency_hz / running.frequency_hz - 1.0).abs() > 0.1;
         (other && line.explained > running.explained + 0.1).then_some(line)
     }
+}
+
+/// The least that any line is allowed, watts.
+fn least_limit(view: &View<'_>) -> f64 {
+    view.bands.iter().map(|band| band.watts).fold(view.limits.oscillation_watts, f64::min)
 }
 
 /// Bins from the onset to the stretch's end, in whole cycles and at least two: how far back cycles swing like the newest two.

@@ -1,8 +1,10 @@
 //! Which repetition a stretch of power holds: candidates from a spectrum, figures from least squares.
 
 use super::history::BIN;
-use realfft::{RealFftPlanner, num_complex::Complex};
+use realfft::{RealFftPlanner, RealToComplex, num_complex::Complex};
+use std::cell::RefCell;
 use std::f64::consts::TAU;
+use std::sync::Arc;
 
 /// Harmonics that a repetition is fitted with, its fundamental included.
 pub const HARMONICS: usize = 4;
@@ -39,7 +41,7 @@ pub fn strongest_rate(stretch: &[f64], lowest: f64, highest: f64) -> Option<f64>
     for (index, value) in flat.iter().enumerate() {
         padded[index] = value * (0.5 - 0.5 * (TAU * (index as f64 + 0.5) / count as f64).cos());
     }
-    let transform = RealFftPlanner::<f64>::new().plan_fft_forward(size);
+    let transform = plan(size);
     let mut spectrum = transform.make_output_vec();
     transform.process(&mut padded, &mut spectrum).ok()?;
     let power: Vec<f64> = spectrum.iter().map(Complex::norm_sqr).collect();
@@ -64,6 +66,14 @@ pub fn strongest_rate(stretch: &[f64], lowest: f64, highest: f64) -> Option<f64>
     (power[best] > 0.0 && !dominated).then_some(best as f64 * resolution)
 }
 
+/// A transform of this length. Making one costs more than using it.
+fn plan(size: usize) -> Arc<dyn RealToComplex<f64>> {
+    thread_local! {
+        static PLANS: RefCell<RealFftPlanner<f64>> = RefCell::new(RealFftPlanner::new());
+    }
+    PLANS.with_borrow_mut(|plans| plans.plan_fft_forward(size))
+}
+
 /// A spectrum and what there would be if the sources had nothing to do with each other.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Floor {
@@ -78,7 +88,7 @@ pub struct Floor {
 /// Of a stretch and of the `others` of the same length, Hann-windowed, their trends taken off.
 pub fn beside(stretch: &[f64], others: impl Iterator<Item = Vec<f64>>) -> Option<Floor> {
     let count = stretch.len();
-    let transform = RealFftPlanner::<f64>::new().plan_fft_forward(count);
+    let transform = plan(count);
     let mut output = transform.make_output_vec();
     let mut powers = |stretch: &[f64]| {
         let mut flat = without_trend(stretch);

@@ -255,7 +255,10 @@ impl StepJudge {
         }
         let room = history.age(step.over_at);
         let length = bins(cycle.map_or(1.0, |cycle| cycle.period));
-        if room >= length {
+        let split = cycle.and_then(|_| split(history, step, length));
+        if let Some(levels) = split.and_then(|split| levels(history, split, length)) {
+            (step.before_watts, step.after_watts) = levels;
+        } else if room >= length {
             let after = |count: usize| history.mean(room - count, count);
             if let Some(level) = agreed(after, length, room / length, step.before_watts) {
                 step.after_watts = level;
@@ -269,6 +272,28 @@ impl StepJudge {
         }
         Some(refined)
     }
+}
+
+/// Where a step within an oscillation of `length` bins a cycle lies: its steepest movement may be one of the cycle's own. It is where the mean
+/// of the cycle after differs most from that of the cycle before. None: the cycle after is not over.
+fn split(history: &History, step: &Step, length: usize) -> Option<usize> {
+    let middle = history.age(step.started_at);
+    let direction = step.delta_watts().signum();
+    let change = |age: usize| Some(direction * (history.mean(age - length, length)? - history.mean(age, length)?));
+    let ages = length.max(middle.checked_sub(length)?)..=middle + length / 2;
+    let best = ages.filter_map(|age| Some((age, change(age)?))).max_by(|a, b| a.1.total_cmp(&b.1))?;
+    Some(best.0)
+}
+
+/// Levels before and after, of whole cycles that keep half a second away from the split.
+fn levels(history: &History, split: usize, length: usize) -> Option<(f64, f64)> {
+    let gap = bins(0.5).min(length / 4);
+    let (newer, older) = (split.checked_sub(gap)?, split + gap);
+    let rough = (history.mean(older, length)?, history.mean(newer.checked_sub(length)?, length)?);
+    let room = history.len().saturating_sub(older);
+    let before = agreed(|count| history.mean(older, count), length, room / length, rough.1)?;
+    let after = agreed(|count| history.mean(newer - count, count), length, newer / length, rough.0)?;
+    Some((before, after))
 }
 
 /// Age (of its newest bin) of the span in which the sum moves most in this direction.

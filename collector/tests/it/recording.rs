@@ -97,12 +97,8 @@ fn meters_are_judged_where_the_limits_are_about_them() {
         Arc::new(Float64Array::from_iter_values((0..ROWS).map(|row| if row < ROWS / 2 { watts } else { 1.2 * watts })))
     };
     for (meter, feeder, watts) in [("m1", "a", 60e3), ("m2", "b", 40e3)] {
-        let columns = vec![
-            ("ts", stamps(200_000, 0)),
-            ("meter", plain(meter)),
-            ("feeder", coded(feeder)),
-            ("power_watts", power(watts)),
-        ];
+        let columns =
+            vec![("ts", stamps(200_000, 0)), ("meter", plain(meter)), ("feeder", coded(feeder)), ("power_watts", power(watts))];
         write(folder.path(), &format!("meter-{meter}.parquet"), columns);
     }
     let mut config = JudgeConfig::default();

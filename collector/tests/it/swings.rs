@@ -110,7 +110,19 @@ fn a_feeder_has_limits_of_its_own() {
     assert_eq!(swings[0].state, State::Closed);
     assert!((share(swings[0], "rack", "rack0") - 0.5).abs() < 0.03 && (share(swings[0], "job", "llama") - 1.0).abs() < 1e-6);
     // What both show is one condition.
-    fleet.run(240.0, |_| 0.3, |node, t| Some(if t >= 200.0 { 450.0 } else if node < 4 { 350.0 } else { 300.0 }));
+    fleet.run(
+        240.0,
+        |_| 0.3,
+        |node, t| {
+            Some(if t >= 200.0 {
+                450.0
+            } else if node < 4 {
+                350.0
+            } else {
+                300.0
+            })
+        },
+    );
     let swings = fleet.swings();
     assert_eq!(swings.len(), 2, "{swings:#?}");
     assert!(swings[1].subject.cluster.is_some() && swings[1].subject.feeder.is_none());

@@ -17,6 +17,10 @@ fn tell(grid: &mut PowerGrid, now: f64, job: &[Option<u32>], told: &mut Told) {
     grid.finish(Micros::from_seconds(now), job, |news| match news {
         News::Bin(bin) => told.bins.push((bin.at.seconds(), bin.sum, bin.completeness)),
         News::Final(_) => told.finals += 1,
+        News::Joined(sources) => {
+            let joined: f64 = sources.iter().map(|&(_, watts)| f64::from(watts)).sum();
+            told.bins.iter_mut().for_each(|bin| bin.1 += joined);
+        }
         News::Amended(change) => {
             told.amended += 1;
             let bin = told.bins.iter_mut().find(|bin| (bin.0 - change.at.seconds()).abs() < 0.01).unwrap();
@@ -76,6 +80,28 @@ fn what_is_late_replaces_what_stood_in_for_it() {
     // The bins of the fall itself are on the line between two samples.
     assert!(wrong <= 2, "{wrong} of {}", settled.len());
     assert_eq!(grid.late(), 0);
+}
+
+/// It is behind from the beginning, and never in time.
+#[test]
+fn who_is_always_behind_is_part_of_the_sum() {
+    let mut grid = grid();
+    let mut told = Told::default();
+    for tick in 0..200 {
+        let now = f64::from(tick) * 0.1;
+        for source in 0..4 {
+            // The late one begins later than it is late.
+            let t = if source == 3 { now - 2.0 } else { now - 0.3 };
+            if source < 3 || now > 5.0 {
+                grid.put(source, Micros::from_seconds(1000.0 + t), 500.0 + 10.0 * source as f32);
+            }
+        }
+        tell(&mut grid, 1000.0 + now, &[Some(0); 4], &mut told);
+    }
+    assert!(told.finals > 150);
+    for (at, sum, _) in &told.bins[60..] {
+        assert!((sum - 2060.0).abs() < 1.0, "{at}: {sum}");
+    }
 }
 
 /// An hour ahead and back again: a source is not lost for an hour.

@@ -73,14 +73,16 @@ impl Judge {
         }
     }
 
-    /// Root of the mean square of the lags, as far as they are more than a tenth of a bin: they are not known better.
+    /// Standard deviation of the lags, by their median (a node whose clock is altogether wrong says nothing of the others), as far as it is
+    /// more than a tenth of a bin: they are not known better.
     fn clock_error(&self) -> f64 {
-        let lags: Vec<f64> = self.swings.clocks.iter().filter_map(|view| view.lag_seconds).collect();
+        let mut lags: Vec<f64> = self.swings.clocks.iter().filter_map(|view| view.lag_seconds.map(f64::abs)).collect();
         if lags.len() < 4 {
             return 0.0;
         }
-        let squares = lags.iter().map(|lag| (lag * lag - 1e-4).max(0.0)).sum::<f64>();
-        (squares / lags.len() as f64).sqrt()
+        lags.sort_by(f64::total_cmp);
+        let deviation = 1.48 * lags[lags.len() / 2];
+        (deviation * deviation - 1e-4).max(0.0).sqrt()
     }
 
     /// What is known of a node's clock.

@@ -44,25 +44,26 @@ fn cost(gpus: usize) -> (f64, f64) {
     }
     let noise: Vec<f32> = (0..4096u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 20) as f32 / 40.0).collect();
     let (mut put, mut judged) = (0.0, 0.0);
+    // What the nodes send every 250 ms; all of it arrives within those.
+    let mut readings: Vec<(u32, i64, f64)> = Vec::with_capacity(3 * gpus);
     for quarter in 0..4 * (BEFORE + MEASURED) {
-        let counts = quarter >= 4 * BEFORE;
-        // Each node sends every 250 ms; all of them arrive within those.
-        let begun = cpu_seconds();
+        readings.clear();
         for gpu in 0..gpus {
             let phase = (gpu / PER_NODE) as i64 * 7919 % 100_000;
-            for reading in
-                (quarter * 25 / 10 + i64::from(quarter % 2 == 1))..((quarter + 1) * 25 / 10 + i64::from(quarter % 2 == 0))
-            {
-                let ts = EPOCH_US + reading * 100_000 + phase - 300_000;
+            for reading in quarter * 5 / 2..(quarter + 1) * 5 / 2 {
                 let t = reading as f64 * 0.1;
                 let watts = 500.0 + 30.0 * (0.7 * t).sin() + f64::from(noise[(gpu * 31 + reading as usize * 17) % noise.len()]);
-                judge.put_gpu_power(GpuSlot(gpu as u32), Micros(ts), watts);
+                readings.push((gpu as u32, EPOCH_US + reading * 100_000 + phase - 300_000, watts));
             }
+        }
+        let begun = cpu_seconds();
+        for &(gpu, ts, watts) in &readings {
+            judge.put_gpu_power(GpuSlot(gpu), Micros(ts), watts);
         }
         let middle = cpu_seconds();
         judge.advance(Micros(EPOCH_US + (quarter + 1) * 250_000));
         judge.take_revisions();
-        if counts {
+        if quarter >= 4 * BEFORE {
             put += middle - begun;
             judged += cpu_seconds() - middle;
         }

@@ -86,7 +86,7 @@ fn step_quiet(random: &mut Random, fleet: Fleet) -> (Fleet, Vec<Truth>) {
     let watts = sign(random) * contract * random.log_within(0.026, 0.15).min(boards * 250.0 / contract);
     let at = random.within(60.0, 80.0);
     fleet.groups[0].waves.push(Wave::Step { at, watts: watts / boards, rise: random.log_within(0.05, 0.8) });
-    (fleet, vec![Truth::Step { at, watts }])
+    (fleet, vec![Truth::Step { at, watts, within: 1.5 }])
 }
 
 fn step_silent(random: &mut Random, fleet: Fleet) -> (Fleet, Vec<Truth>) {
@@ -130,7 +130,7 @@ fn step_out_of_line(random: &mut Random, fleet: Fleet) -> (Fleet, Vec<Truth>) {
     let line = a_line(random, &mut fleet, boards, 20.0, 1e9, hertz, (0.02, 0.05));
     let (at, watts) = (random.within(140.0, 150.0), sign(random) * random.within(0.15, 0.25) * contract);
     fleet.groups[0].waves.push(Wave::Step { at, watts: watts / boards, rise: random.log_within(0.05, 0.8) });
-    (fleet, vec![line, Truth::Step { at, watts }])
+    (fleet, vec![line, Truth::Step { at, watts, within: 1.5 }])
 }
 
 fn step_in_line(random: &mut Random, fleet: Fleet) -> (Fleet, Vec<Truth>) {
@@ -140,7 +140,7 @@ fn step_in_line(random: &mut Random, fleet: Fleet) -> (Fleet, Vec<Truth>) {
     let line = a_line(random, &mut fleet, boards, 20.0, 1e9, hertz, (0.06, 0.12));
     let (at, watts) = (random.within(150.0, 170.0), sign(random) * random.within(0.03, 0.06) * contract);
     fleet.groups[0].waves.push(Wave::Step { at, watts: watts / boards, rise: random.log_within(0.05, 0.8) });
-    (fleet, vec![line, Truth::Step { at, watts }])
+    (fleet, vec![line, Truth::Step { at, watts, within: 1.0 / hertz + 1.5 }])
 }
 
 fn line(random: &mut Random, fleet: Fleet) -> (Fleet, Vec<Truth>) {
