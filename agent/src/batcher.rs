@@ -66,6 +66,8 @@ pub struct Batcher {
     dropping: bool,
     /// GPUs that do not answer.
     down: BTreeMap<u32, &'static str>,
+    /// GPUs whose driver refuses performance monitoring.
+    refused: BTreeSet<u32>,
     /// Something fell silent since the last flush: said at once, as it may be over before the second is.
     fell_silent: bool,
 }
@@ -92,6 +94,7 @@ impl Batcher {
             gone: false,
             dropping: false,
             down: BTreeMap::new(),
+            refused: BTreeSet::new(),
             fell_silent: false,
         }
     }
@@ -131,6 +134,7 @@ impl Batcher {
                         None => {}
                     }
                     self.jobs.seen(sweep.gpu, &sweep.pids);
+                    self.look_at(sweep);
                 }
                 self.power.extend(power);
                 self.sweeps.extend(sweeps);
@@ -143,7 +147,31 @@ impl Batcher {
         }
     }
 
+    /// Counts what the reader dropped, and says once that the driver refuses something.
+    fn look_at(&mut self, sweep: &Sweep) {
+        for &metric in &sweep.implausible {
+            self.metrics.implausible(metric);
+        }
+        let (gpu, reason) = (sweep.gpu, &sweep.gpm_refused);
+        if reason.is_empty() {
+            if self.refused.remove(&gpu) {
+                tracing::info!(gpu, "performance monitoring is back");
+            }
+        } else if self.refused.insert(gpu) {
+            tracing::warn!(
+                gpu,
+                reason,
+                "the driver refuses performance monitoring, does another profiler hold it? trying again every ten sweeps"
+            );
+        }
+    }
+
     fn take_xid(&mut self, xid: &Xid) {
+        if !xid.kind.is_empty() {
+            let event = pb::Event { entity: xid.gpu + 1, kind: xid.kind.clone(), ..Default::default() };
+            return self.events.push((xid.ts_us, event));
+        }
+        self.metrics.readings.xid(xid.gpu, xid.code);
         let code = i64::try_from(xid.code).unwrap_or(i64::MAX);
         let xids = self.xids.entry(xid.gpu).or_default();
         (xids.count, xids.last, xids.last_us) = (xids.count + 1, code, xid.ts_us);
