@@ -12,7 +12,7 @@ use crate::reader::protocol::{Inventory, Power, Sweep, Xid};
 use crate::spool::{self, Spool};
 use crate::supervisor::Note;
 use gridstep_wire::block::BlockBuilder;
-use gridstep_wire::catalog::Subject;
+use gridstep_wire::catalog::{Rate, Subject};
 use gridstep_wire::{Micros, catalog, pb};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -257,7 +257,11 @@ impl Batcher {
         let sweeps = std::mem::take(&mut self.sweeps);
         if !sweeps.is_empty() {
             let silent = self.silent();
-            let mut block = BlockBuilder::new(now, &(0..NODE_IDS).collect::<Vec<_>>(), error_us);
+            let is_slow = |id: &u32| catalog::GPU[*id as usize].rate == Rate::Slow;
+            let (slow, often): (Vec<u32>, Vec<u32>) = (0..NODE_IDS).partition(is_slow);
+            let mut block = BlockBuilder::new(now, &often, error_us);
+            // By itself: few GPUs have their turn in a second, and the others' lack of values would cost more than the values.
+            let mut slow_block = BlockBuilder::new(now, &slow, error_us);
             for mut sweep in sweeps {
                 sweep.put(JOB, i64::from(self.jobs.of(sweep.gpu)));
                 let xids = self.xids.get(&sweep.gpu);
@@ -270,13 +274,19 @@ impl Batcher {
                 for (&metric, &value) in sweep.metrics.iter().zip(&sweep.values) {
                     row[metric as usize] = Some(value);
                 }
-                block.push(sweep.gpu + 1, sweep.ts_us, row);
+                block.push(sweep.gpu + 1, sweep.ts_us, often.iter().map(|id| row[*id as usize]));
+                if sweep.slow {
+                    slow_block.push(sweep.gpu + 1, sweep.ts_us, slow.iter().map(|id| row[*id as usize]));
+                }
                 if !silent.contains(&sweep.gpu) {
                     self.metrics.readings.sweep(&sweep);
                 }
                 self.parts.extend(sweep.gpu + 1, sweep.ts_us, sweep.parts);
             }
             blocks.push(block.finish());
+            if !slow_block.is_empty() {
+                blocks.push(slow_block.finish());
+            }
         }
         let (mut values, parts) = self.host.read();
         values.extend(clock.values());

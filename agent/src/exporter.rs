@@ -2,6 +2,8 @@
 
 mod dcgm;
 mod readings;
+#[cfg(test)]
+mod reference;
 
 pub use dcgm::Names;
 

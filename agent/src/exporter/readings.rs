@@ -307,4 +307,17 @@ mod tests {
         metrics.readings.sweep(&sweep(2));
         assert!(metrics.text().contains("gridstep_gpu_energy_joules_total{gpu=\"3\",uuid=\"\"} 0.002"));
     }
+
+    #[test]
+    fn xids_are_counted_by_code_as_far_as_there_is_room() {
+        let metrics = Metrics::new().unwrap();
+        metrics.readings.xid(3, 79);
+        (1..=100).for_each(|code| metrics.readings.xid(3, code));
+        metrics.readings.down(3, "gpu_lost");
+        let text = metrics.text();
+        let of = |xid: &str| format!("gridstep_gpu_xids_by_code_total{{gpu=\"3\",uuid=\"\",xid=\"{xid}\"}}");
+        assert!(text.contains(&format!("{} 2", of("79"))), "{text}");
+        assert_eq!(text.matches("gridstep_gpu_xids_by_code_total{").count(), super::MAX_CODES + 1);
+        assert!(text.contains(&format!("{} {}", of("other"), 101 - 1 - super::MAX_CODES)), "{text}");
+    }
 }

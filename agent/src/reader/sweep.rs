@@ -104,6 +104,8 @@ impl<'nvml> Sweeper<'nvml> {
         }
         self.list_processes(device, &mut sweep, &mut out, watch);
         if slow {
+            // So many calls more have a deadline of their own.
+            watch.enter(Some(gpu));
             slow::read(device, &mut out, watch);
         }
         before.plausible.check(&mut out, Instant::now());
