@@ -8,7 +8,7 @@ use crate::clock::Clock;
 use crate::exporter::Metrics;
 use crate::host::Host;
 use crate::jobs::Jobs;
-use crate::reader::protocol::{Inventory, Power, Sweep, Xid};
+use crate::reader::protocol::{Inventory, Missing, Power, Sweep, Xid};
 use crate::spool::{self, Spool};
 use crate::supervisor::Note;
 use gridstep_wire::block::BlockBuilder;
@@ -33,6 +33,7 @@ const fn gpu_metric(name: &str) -> u32 {
 const POWER: u32 = gpu_metric("power_watts");
 const UP: u32 = gpu_metric("up");
 const JOB: u32 = gpu_metric("job");
+const GPM_STATE: u32 = gpu_metric("gpm_state");
 const XIDS: u32 = gpu_metric("xids_total");
 const XID_LAST: u32 = gpu_metric("xid_last");
 const XID_LAST_AT: u32 = gpu_metric("xid_last_timestamp_seconds");
@@ -152,12 +153,14 @@ impl Batcher {
         for &metric in &sweep.implausible {
             self.metrics.implausible(metric);
         }
-        let (gpu, reason) = (sweep.gpu, &sweep.gpm_refused);
-        if reason.is_empty() {
+        let gpu = sweep.gpu;
+        let Some(Missing { why: reason, .. }) = sweep.missing.iter().find(|missing| missing.metric == GPM_STATE) else {
             if self.refused.remove(&gpu) {
                 tracing::info!(gpu, "performance monitoring is back");
             }
-        } else if self.refused.insert(gpu) {
+            return;
+        };
+        if self.refused.insert(gpu) {
             tracing::warn!(
                 gpu,
                 reason,
@@ -171,7 +174,7 @@ impl Batcher {
             let event = pb::Event { entity: xid.gpu + 1, kind: xid.kind.clone(), ..Default::default() };
             return self.events.push((xid.ts_us, event));
         }
-        self.metrics.readings.xid(xid.gpu, xid.code);
+        self.metrics.readings.xid(xid.gpu, xid.code, 1);
         let code = i64::try_from(xid.code).unwrap_or(i64::MAX);
         let xids = self.xids.entry(xid.gpu).or_default();
         (xids.count, xids.last, xids.last_us) = (xids.count + 1, code, xid.ts_us);

@@ -109,11 +109,11 @@ impl Readings {
         state.parts(Some(sweep.gpu), &sweep.parts);
     }
 
-    pub(crate) fn xid(&self, gpu: u32, code: u64) {
+    pub(crate) fn xid(&self, gpu: u32, code: u64, times: u64) {
         let mut state = self.lock();
         let codes = state.xids.range((gpu, 0)..=(gpu, u64::MAX)).count();
         let own = codes < MAX_CODES || state.xids.contains_key(&(gpu, code));
-        *state.xids.entry((gpu, if own { code } else { OTHER })).or_default() += 1;
+        *state.xids.entry((gpu, if own { code } else { OTHER })).or_default() += times;
     }
 
     /// GPUs that answer, and GPUs that do not.
@@ -311,8 +311,8 @@ mod tests {
     #[test]
     fn xids_are_counted_by_code_as_far_as_there_is_room() {
         let metrics = Metrics::new().unwrap();
-        metrics.readings.xid(3, 79);
-        (1..=100).for_each(|code| metrics.readings.xid(3, code));
+        metrics.readings.xid(3, 79, 1);
+        (1..=100).for_each(|code| metrics.readings.xid(3, code, 1));
         metrics.readings.down(3, "gpu_lost");
         let text = metrics.text();
         let of = |xid: &str| format!("gridstep_gpu_xids_by_code_total{{gpu=\"3\",uuid=\"\",xid=\"{xid}\"}}");

@@ -42,6 +42,9 @@ const SOURCES: &[(u32, u32, f64)] = &[
     (61, id("nvlink_bytes_per_second"), MIB),
 ];
 
+/// NVML_GPM_METRIC_*, and percent or MiB a second.
+type Mean = (u32, Result<f64, NvmlError>);
+
 /// What the metric `gpm_state` says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum State {
@@ -147,7 +150,7 @@ impl<'nvml> Activity<'nvml> {
     }
 
     /// By one call; where the driver refuses that, without what it does not know.
-    fn between(&mut self, samples: &Samples<'_>, watch: &Watch) -> Result<Vec<(u32, Result<f64, NvmlError>)>, NvmlError> {
+    fn between(&mut self, samples: &Samples<'_>, watch: &Watch) -> Result<Vec<Mean>, NvmlError> {
         let metrics = self.metrics.as_mut().ok_or(NvmlError::NotSupported)?;
         match watch.call("nvmlGpmMetricsGet", || Ok(metrics.read(samples)?.collect())) {
             Err(NvmlError::InvalidArg | NvmlError::NotSupported) if !self.sifted => {}

@@ -1,7 +1,7 @@
 //! The driver and its GPUs: handles, who they are, which of them are left alone, and what happens to them.
 
 use super::Arguments;
-use super::protocol::{Gpu, Inventory, Power, Sweep, Xid};
+use super::protocol::{Gpu, Inventory, Missing, Power, Sweep, Xid};
 use super::raw::{self, Events, Handle};
 use super::sweep::{Before, Sweeper};
 use super::watch::Watch;
@@ -211,7 +211,7 @@ fn finished(mut sweep: Sweep, before: &mut Before<'_>) -> Sweep {
     if sweep.slow {
         sweep.put(GPM_REFUSALS, before.gpm().refusals());
     }
-    sweep.gpm_refused = before.gpm().refused().unwrap_or_default().to_owned();
+    sweep.missing.extend(before.gpm().refused().map(|why| Missing { metric: GPM_STATE, why: why.to_owned() }));
     sweep.implausible = before.plausible.take_dropped();
     sweep
 }

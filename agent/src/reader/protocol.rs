@@ -122,7 +122,7 @@ pub struct Sweep {
     /// Compute processes.
     #[prost(uint32, repeated, tag = "5")]
     pub pids: Vec<u32>,
-    /// Metrics without a value, where that is measured.
+    /// Metrics without a value, where that is measured; and why `gpm_state` is that performance monitoring is refused.
     #[prost(message, repeated, tag = "6")]
     pub missing: Vec<Missing>,
     /// With what is read only every so often (`Rate::Slow`) too.
@@ -134,9 +134,6 @@ pub struct Sweep {
     /// Metrics of readings that were dropped since the sweep before: no board can show such a value.
     #[prost(uint32, repeated, tag = "20")]
     pub implausible: Vec<u32>,
-    /// What the driver says where it refuses performance monitoring.
-    #[prost(string, tag = "21")]
-    pub gpm_refused: String,
 }
 
 /// A part of a GPU or of the node, with the values that it has itself.

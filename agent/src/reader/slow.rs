@@ -59,9 +59,7 @@ pub(super) fn read(device: &Device<'_>, out: &mut Values, watch: &Watch) {
     let state = watch.call("nvmlDeviceGetPerformanceState", || device.performance_state());
     out.put(const { id("performance_state") }, state.map(number));
     for (metric, error, counter, place) in ECC {
-        let count = watch.call("nvmlDeviceGetMemoryErrorCounter", || {
-            device.memory_error_counter(error.clone(), counter.clone(), place.clone())
-        });
+        let count = watch.call("nvmlDeviceGetMemoryErrorCounter", || device.memory_error_counter(error, counter, place));
         out.put(metric, count);
     }
     match watch.call("nvmlDeviceGetRowRemapperHistogram", || raw::spare_rows(device)) {
