@@ -46,6 +46,12 @@ fn assert_whole(arrivals: &[Arrival]) {
     assert_eq!(all, (1..=all.len() as u64).collect::<Vec<_>>(), "{taken:?}");
 }
 
+/// Whether nothing is missing up to the last batch.
+fn is_whole(arrivals: &[Arrival]) -> bool {
+    let all: BTreeSet<u64> = taken(arrivals).into_values().flatten().collect();
+    (1..).zip(&all).all(|(wanted, came)| wanted == *came)
+}
+
 fn sequence_of_last(seen: &Seen) -> u64 {
     seen.arrivals.iter().map(|arrival| arrival.batch.sequence).max().unwrap_or(0)
 }
@@ -232,7 +238,8 @@ async fn bridged_with(program: &[&str], directory: &Path) -> (Seen, String) {
     collector.wait(RETURN, |seen| seen.sequences.iter().any(|sequence| *sequence > last + 20)).await;
     node.shows(ON_DISK, |batches| batches == 0.0).await;
     node.shows(IN_MEMORY, |batches| batches <= 8.0).await;
-    let seen = collector.seen();
+    // The last of them may be on their way.
+    let seen = collector.wait(PATIENCE, |seen| is_whole(&seen.arrivals)).await;
     assert_whole(&seen.arrivals);
     (seen, node.log())
 }
