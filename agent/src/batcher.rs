@@ -8,11 +8,11 @@ use crate::clock::Clock;
 use crate::exporter::Metrics;
 use crate::host::Host;
 use crate::jobs::Jobs;
-use crate::reader::protocol::{Inventory, Power, Sweep, Xid};
+use crate::reader::protocol::{Inventory, Missing, Power, Sweep, Xid};
 use crate::spool::{self, Spool};
 use crate::supervisor::Note;
 use gridstep_wire::block::BlockBuilder;
-use gridstep_wire::catalog::Subject;
+use gridstep_wire::catalog::{Rate, Subject};
 use gridstep_wire::{Micros, catalog, pb};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,6 +33,7 @@ const fn gpu_metric(name: &str) -> u32 {
 const POWER: u32 = gpu_metric("power_watts");
 const UP: u32 = gpu_metric("up");
 const JOB: u32 = gpu_metric("job");
+const GPM_STATE: u32 = gpu_metric("gpm_state");
 const XIDS: u32 = gpu_metric("xids_total");
 const XID_LAST: u32 = gpu_metric("xid_last");
 const XID_LAST_AT: u32 = gpu_metric("xid_last_timestamp_seconds");
@@ -66,6 +67,8 @@ pub struct Batcher {
     dropping: bool,
     /// GPUs that do not answer.
     down: BTreeMap<u32, &'static str>,
+    /// GPUs whose driver refuses performance monitoring.
+    refused: BTreeSet<u32>,
     /// Something fell silent since the last flush: said at once, as it may be over before the second is.
     fell_silent: bool,
 }
@@ -92,6 +95,7 @@ impl Batcher {
             gone: false,
             dropping: false,
             down: BTreeMap::new(),
+            refused: BTreeSet::new(),
             fell_silent: false,
         }
     }
@@ -131,6 +135,7 @@ impl Batcher {
                         None => {}
                     }
                     self.jobs.seen(sweep.gpu, &sweep.pids);
+                    self.look_at(sweep);
                 }
                 self.power.extend(power);
                 self.sweeps.extend(sweeps);
@@ -143,7 +148,33 @@ impl Batcher {
         }
     }
 
+    /// Counts what the reader dropped, and says once that the driver refuses something.
+    fn look_at(&mut self, sweep: &Sweep) {
+        for &metric in &sweep.implausible {
+            self.metrics.implausible(metric);
+        }
+        let gpu = sweep.gpu;
+        let Some(Missing { why: reason, .. }) = sweep.missing.iter().find(|missing| missing.metric == GPM_STATE) else {
+            if self.refused.remove(&gpu) {
+                tracing::info!(gpu, "performance monitoring is back");
+            }
+            return;
+        };
+        if self.refused.insert(gpu) {
+            tracing::warn!(
+                gpu,
+                reason,
+                "the driver refuses performance monitoring, does another profiler hold it? trying again every ten sweeps"
+            );
+        }
+    }
+
     fn take_xid(&mut self, xid: &Xid) {
+        if !xid.kind.is_empty() {
+            let event = pb::Event { entity: xid.gpu + 1, kind: xid.kind.clone(), ..Default::default() };
+            return self.events.push((xid.ts_us, event));
+        }
+        self.metrics.readings.xid(xid.gpu, xid.code, 1);
         let code = i64::try_from(xid.code).unwrap_or(i64::MAX);
         let xids = self.xids.entry(xid.gpu).or_default();
         (xids.count, xids.last, xids.last_us) = (xids.count + 1, code, xid.ts_us);
@@ -229,7 +260,11 @@ impl Batcher {
         let sweeps = std::mem::take(&mut self.sweeps);
         if !sweeps.is_empty() {
             let silent = self.silent();
-            let mut block = BlockBuilder::new(now, &(0..NODE_IDS).collect::<Vec<_>>(), error_us);
+            let is_slow = |id: &u32| catalog::GPU[*id as usize].rate == Rate::Slow;
+            let (slow, often): (Vec<u32>, Vec<u32>) = (0..NODE_IDS).partition(is_slow);
+            let mut block = BlockBuilder::new(now, &often, error_us);
+            // By itself: few GPUs have their turn in a second, and the others' lack of values would cost more than the values.
+            let mut slow_block = BlockBuilder::new(now, &slow, error_us);
             for mut sweep in sweeps {
                 sweep.put(JOB, i64::from(self.jobs.of(sweep.gpu)));
                 let xids = self.xids.get(&sweep.gpu);
@@ -242,13 +277,19 @@ impl Batcher {
                 for (&metric, &value) in sweep.metrics.iter().zip(&sweep.values) {
                     row[metric as usize] = Some(value);
                 }
-                block.push(sweep.gpu + 1, sweep.ts_us, row);
+                block.push(sweep.gpu + 1, sweep.ts_us, often.iter().map(|id| row[*id as usize]));
+                if sweep.slow {
+                    slow_block.push(sweep.gpu + 1, sweep.ts_us, slow.iter().map(|id| row[*id as usize]));
+                }
                 if !silent.contains(&sweep.gpu) {
                     self.metrics.readings.sweep(&sweep);
                 }
                 self.parts.extend(sweep.gpu + 1, sweep.ts_us, sweep.parts);
             }
             blocks.push(block.finish());
+            if !slow_block.is_empty() {
+                blocks.push(slow_block.finish());
+            }
         }
         let (mut values, parts) = self.host.read();
         values.extend(clock.values());

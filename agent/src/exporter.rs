@@ -2,6 +2,8 @@
 
 mod dcgm;
 mod readings;
+#[cfg(test)]
+mod reference;
 
 pub use dcgm::Names;
 
@@ -9,8 +11,9 @@ use crate::spool::SpoolMetrics;
 use axum::http::{StatusCode, header::CONTENT_TYPE};
 use axum::response::IntoResponse;
 use axum::{Router, extract::State, routing::get};
+use gridstep_wire::catalog;
 use prometheus::core::Collector;
-use prometheus::{Counter, Encoder, IntCounter, IntGauge, Registry, TextEncoder};
+use prometheus::{Counter, Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 use readings::Readings;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -54,6 +57,7 @@ pub struct Metrics {
     pub reader_up: IntGauge,
     pub reader_restarts: IntCounter,
     pub driver_seconds: Counter,
+    implausible: IntCounterVec,
     pub connected: IntGauge,
     pub sent_bytes: IntCounter,
     samples: IntCounter,
@@ -68,11 +72,14 @@ impl Metrics {
         let counter = |name: &str, help: &str| add(&registry, IntCounter::new(format!("gridstep_agent_{name}"), help)?);
         let gauge = |name: &str, help: &str| add(&registry, IntGauge::new(format!("gridstep_agent_{name}"), help)?);
         let driver_seconds = Counter::new("gridstep_agent_driver_seconds_total", "wall time spent inside the driver")?;
+        let implausible =
+            Opts::new("gridstep_agent_implausible_readings_total", "readings dropped that no board can show, by metric");
         Ok(Self {
             readings: add(&registry, Readings::new()?)?,
             reader_up: gauge("reader_up", "1: the child process that talks to the driver delivers")?,
             reader_restarts: counter("reader_restarts_total", "starts of a replacement for the reader")?,
             driver_seconds: add(&registry, driver_seconds)?,
+            implausible: add(&registry, IntCounterVec::new(implausible, &["metric"])?)?,
             connected: gauge(
                 "uplink_connected",
                 "1: the collector has accepted the stream (of two that both get everything: each has)",
@@ -84,6 +91,13 @@ impl Metrics {
             spool: SpoolMetrics::new(&registry)?,
             registry,
         })
+    }
+
+    /// Counts a reading of a GPU that was dropped, by its metric's place in the catalog.
+    pub(crate) fn implausible(&self, metric: u32) {
+        if let Some(metric) = catalog::GPU.get(metric as usize) {
+            self.implausible.with_label_values(&[metric.name]).inc();
+        }
     }
 
     pub(crate) fn batch(&self, samples: u64, bytes: usize) {

@@ -4,13 +4,21 @@
 //! to its standard output and ends when nobody reads them. A second thread watches the first: a call that outlasts its
 //! deadline is reported with the GPU that it was made for, and the process is given up.
 
+mod activity;
 mod driver;
+mod fields;
+mod getters;
+mod links;
+mod plausible;
 pub mod protocol;
 pub(crate) mod raw;
 mod schedule;
+mod slow;
 mod sweep;
 mod values;
+mod version;
 mod watch;
+mod wrapping;
 
 use protocol::Frame;
 use serde::{Deserialize, Serialize};
@@ -34,6 +42,8 @@ pub struct Config {
     /// A call into the driver that takes longer hangs.
     #[serde(with = "humantime_serde")]
     pub deadline: Duration,
+    /// Performance monitoring (GPM) is read, where the driver lets it.
+    pub gpm: bool,
 }
 
 impl Default for Config {
@@ -43,6 +53,7 @@ impl Default for Config {
             power_period: Duration::from_millis(100),
             sweep_period: Duration::from_secs(1),
             deadline: Duration::from_secs(2),
+            gpm: true,
         }
     }
 }
@@ -79,6 +90,9 @@ pub struct Arguments {
     /// Only try whether calls for this GPU return.
     #[arg(long)]
     pub try_gpu: Option<u32>,
+    /// Leave performance monitoring (GPM) to others.
+    #[arg(long)]
+    pub no_gpm: bool,
     /// Read everything a few times, say what it gave and cost, and end.
     #[arg(long)]
     pub measure: bool,

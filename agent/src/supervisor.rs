@@ -146,6 +146,9 @@ impl Supervisor {
         command.arg("--power-period-ms").arg(milliseconds(self.config.power_period));
         command.arg("--sweep-period-ms").arg(milliseconds(self.config.sweep_period));
         command.arg("--deadline-ms").arg(milliseconds(self.config.deadline));
+        if !self.config.gpm {
+            command.arg("--no-gpm");
+        }
         for gpu in self.hung.keys() {
             command.arg("--skip-gpu").arg(gpu.to_string());
         }

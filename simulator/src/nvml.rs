@@ -32,5 +32,6 @@ pub(crate) const NOT_FOUND: Code = 6;
 pub(crate) const INSUFFICIENT_SIZE: Code = 7;
 pub(crate) const TIMEOUT: Code = 10;
 pub(crate) const GPU_IS_LOST: Code = 15;
+pub(crate) const IN_USE: Code = 19;
 pub(crate) const VERSION_MISMATCH: Code = 25;
 pub(crate) const UNKNOWN: Code = 999;

@@ -43,7 +43,7 @@ pub struct Hung {
     pub call: String,
 }
 
-/// An XID that the driver reported.
+/// An XID that the driver reported, or another event.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Xid {
     #[prost(uint32, tag = "1")]
@@ -53,6 +53,9 @@ pub struct Xid {
     pub ts_us: i64,
     #[prost(uint64, tag = "3")]
     pub code: u64,
+    /// Empty: an XID. Else another event that the driver told, of this kind.
+    #[prost(string, tag = "4")]
+    pub kind: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -119,7 +122,7 @@ pub struct Sweep {
     /// Compute processes.
     #[prost(uint32, repeated, tag = "5")]
     pub pids: Vec<u32>,
-    /// Metrics without a value, where that is measured.
+    /// Metrics without a value, where that is measured; and why `gpm_state` is that performance monitoring is refused.
     #[prost(message, repeated, tag = "6")]
     pub missing: Vec<Missing>,
     /// With what is read only every so often (`Rate::Slow`) too.
@@ -128,6 +131,9 @@ pub struct Sweep {
     /// Parts that were read, each kind of them whole.
     #[prost(message, repeated, tag = "8")]
     pub parts: Vec<Part>,
+    /// Metrics of readings that were dropped since the sweep before: no board can show such a value.
+    #[prost(uint32, repeated, tag = "20")]
+    pub implausible: Vec<u32>,
 }
 
 /// A part of a GPU or of the node, with the values that it has itself.

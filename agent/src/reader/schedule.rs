@@ -31,7 +31,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Err(error) => wait_for_driver(library, error)?,
         Ok(nvml) => nvml,
     };
-    let mut driver = Driver::new(&nvml, &arguments.skip_gpu, arguments.measure, watch.clone());
+    let mut driver = Driver::new(&nvml, arguments, watch.clone());
     protocol::write(&Frame { inventory: Some(driver.inventory()), ..Frame::default() })?;
     if arguments.measure { measure(&mut driver, &watch) } else { stream(&mut driver, &watch, arguments) }
 }

@@ -7,7 +7,9 @@ mod driver;
 mod fidelity;
 mod metrics;
 mod node;
+mod old_driver;
 mod probe;
+mod signals;
 mod spool;
 mod stopping;
 

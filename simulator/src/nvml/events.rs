@@ -13,7 +13,7 @@ use crate::world::Gpu;
 
 type Set = *mut nvmlEventSet_st;
 
-/// The header's bits of a corrected ECC error, an uncorrected one (which no fault makes) and an XID.
+/// The header's bits of a corrected ECC error, an uncorrected one and an XID.
 const SINGLE_BIT_ECC: u64 = 0x1;
 const DOUBLE_BIT_ECC: u64 = 0x2;
 const XID: u64 = 0x8;
@@ -30,8 +30,8 @@ struct Registration {
     since: f64,
     /// Number of the faults that were told.
     told: BTreeSet<usize>,
-    /// Corrected errors that were told.
-    errors: u64,
+    /// Corrected and uncorrected errors that were told.
+    errors: [u64; 2],
 }
 
 impl Registration {
@@ -49,10 +49,19 @@ impl Registration {
                 }
             }
         }
-        let errors = gpu.corrected_errors(now);
-        let grown = errors > std::mem::replace(&mut self.errors, errors);
-        (grown && self.types & SINGLE_BIT_ECC != 0).then_some((SINGLE_BIT_ECC, 0))
+        let kinds = [SINGLE_BIT_ECC, DOUBLE_BIT_ECC].into_iter().zip(errors(gpu, now)).zip(&mut self.errors);
+        for ((kind, errors), told) in kinds.filter(|((kind, _), _)| self.types & kind != 0) {
+            if errors > std::mem::replace(told, errors) {
+                return Some((kind, 0));
+            }
+        }
+        None
     }
+}
+
+/// Corrected and uncorrected errors so far.
+fn errors(gpu: &Gpu, t: f64) -> [u64; 2] {
+    [gpu.corrected_errors(t), gpu.errors(FaultKind::EccUncorrected, t)]
 }
 
 /// An event set, by GPU index.
@@ -94,7 +103,7 @@ pub extern "C" fn nvmlDeviceRegisterEvents(device: Handle, types: u64, set: Set)
         }
         sets(|(_, map)| {
             let set = map.get_mut(&set.addr()).ok_or(INVALID_ARGUMENT)?;
-            let fresh = || Registration { types: 0, since: t, told: BTreeSet::new(), errors: gpu.corrected_errors(t) };
+            let fresh = || Registration { types: 0, since: t, told: BTreeSet::new(), errors: errors(gpu, t) };
             set.entry(gpu.index).or_insert_with(fresh).types |= types;
             Ok(())
         })

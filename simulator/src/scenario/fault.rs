@@ -16,7 +16,7 @@ pub struct Fault {
     /// Share of the compute speed that is lost, 0 to below 1.
     #[serde(default)]
     pub depth: f64,
-    /// By kind: `power_cap` watts, `slow_call` milliseconds, `xid` the code, `ecc`, `hbm` and `nvlink_errors` errors a second,
+    /// By kind: `power_cap` watts, `slow_call` milliseconds, `xid` the code, `ecc`, `ecc_uncorrected`, `hbm` and `nvlink_errors` errors a second,
     /// `pcie_width` lanes.
     #[serde(default)]
     pub value: f64,
@@ -42,6 +42,13 @@ pub enum FaultKind {
     Ecc,
     PcieWidth,
     NvlinkErrors,
+    EccUncorrected,
+    /// Another profiler holds performance monitoring.
+    GpmHeld,
+    /// Sensors tell values that stand for none.
+    Blank,
+    /// Counters since the driver was loaded begin anew.
+    CounterReset,
 }
 
 /// How a fault slows a GPU's compute.
@@ -103,8 +110,8 @@ impl FaultKind {
 
     /// Whether `value` says something about a fault of this kind.
     pub(super) fn has_value(self) -> bool {
-        use FaultKind::{Ecc, Hbm, NvlinkErrors, PcieWidth, PowerCap, SlowCall, Xid};
-        matches!(self, PowerCap | SlowCall | Xid | Ecc | Hbm | NvlinkErrors | PcieWidth)
+        use FaultKind::{Ecc, EccUncorrected, Hbm, NvlinkErrors, PcieWidth, PowerCap, SlowCall, Xid};
+        matches!(self, PowerCap | SlowCall | Xid | Ecc | EccUncorrected | Hbm | NvlinkErrors | PcieWidth)
     }
 
     /// The cause by which an incident names it; one that slows nobody keeps its own name.
@@ -123,6 +130,10 @@ impl FaultKind {
             Self::Ecc => "ecc",
             Self::PcieWidth => "pcie_degraded",
             Self::NvlinkErrors => "nvlink_errors",
+            Self::EccUncorrected => "ecc_uncorrected",
+            Self::GpmHeld => "gpm_held",
+            Self::Blank => "blank",
+            Self::CounterReset => "counter_reset",
         }
     }
 }

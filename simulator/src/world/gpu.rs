@@ -142,7 +142,9 @@ impl Gpu {
 
     /// Integral of a channel since the driver was loaded, in the channel's unit times seconds.
     pub fn integral(&self, channel: Channel, t: f64) -> f64 {
-        self.track.integral(t)[channel as usize]
+        let resets = self.faults.iter().filter(|f| f.kind == FaultKind::CounterReset && f.start <= t).map(|f| f.start);
+        let before = resets.reduce(f64::max).map_or(0.0, |reset| self.track.integral(reset)[channel as usize]);
+        self.track.integral(t)[channel as usize] - before
     }
 
     /// Power limit in force, W.

@@ -5,6 +5,28 @@ use super::catalog;
 catalog! {
     /// Of one NVLink of a GPU.
     NVLINK;
+
+    up "1" State 0 Slow:
+        "1: the link is up, also where it sleeps",
+        from "NVML_FI_DEV_NVLINK_GET_STATE";
+    speed_bytes_per_second "By/s" State 6 Slow:
+        "rate of the link, each direction",
+        from "NVML_FI_DEV_NVLINK_GET_SPEED";
+    replays_total "1" Counter 0 Slow:
+        "packets sent again",
+        from "NVML_FI_DEV_NVLINK_ERROR_DL_REPLAY";
+    recoveries_total "1" Counter 0 Slow:
+        "times that the link had to recover",
+        from "NVML_FI_DEV_NVLINK_ERROR_DL_RECOVERY";
+    crc_errors_total "1" Counter 0 Slow:
+        "packets that came damaged",
+        from "NVML_FI_DEV_NVLINK_ERROR_DL_CRC";
+    sent_bytes_total "By" Counter 0 Slow:
+        "data sent",
+        from "NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX";
+    received_bytes_total "By" Counter 0 Slow:
+        "data received",
+        from "NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX";
 }
 
 catalog! {
