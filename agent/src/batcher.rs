@@ -270,6 +270,7 @@ impl Batcher {
             self.parts.extend(0, reading.ts_us, reading.parts);
         }
         if second {
+            self.metrics.jobs.show(self.jobs.members());
             self.metrics.readings.node(self.host.latest());
         }
         blocks.extend(self.parts.blocks(now, error_us));

@@ -1,6 +1,7 @@
 //! batcher ─▶ **exporter**: `/metrics`, `/healthz`, `/readyz`. A scrape never touches the driver.
 
 mod dcgm;
+mod jobs;
 mod readings;
 
 pub use dcgm::Names;
@@ -11,6 +12,7 @@ use axum::response::IntoResponse;
 use axum::{Router, extract::State, routing::get};
 use prometheus::core::Collector;
 use prometheus::{Counter, Encoder, IntCounter, IntGauge, Registry, TextEncoder};
+use jobs::JobInfo;
 use readings::Readings;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -51,6 +53,7 @@ impl Config {
 pub struct Metrics {
     registry: Registry,
     pub(crate) readings: Readings,
+    pub(crate) jobs: JobInfo,
     pub reader_up: IntGauge,
     pub reader_restarts: IntCounter,
     pub driver_seconds: Counter,
@@ -68,8 +71,10 @@ impl Metrics {
         let counter = |name: &str, help: &str| add(&registry, IntCounter::new(format!("gridstep_agent_{name}"), help)?);
         let gauge = |name: &str, help: &str| add(&registry, IntGauge::new(format!("gridstep_agent_{name}"), help)?);
         let driver_seconds = Counter::new("gridstep_agent_driver_seconds_total", "wall time spent inside the driver")?;
+        let readings = add(&registry, Readings::new()?)?;
         Ok(Self {
-            readings: add(&registry, Readings::new()?)?,
+            jobs: add(&registry, JobInfo::new(readings.clone())?)?,
+            readings,
             reader_up: gauge("reader_up", "1: the child process that talks to the driver delivers")?,
             reader_restarts: counter("reader_restarts_total", "starts of a replacement for the reader")?,
             driver_seconds: add(&registry, driver_seconds)?,
