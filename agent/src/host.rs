@@ -53,9 +53,8 @@ struct Source {
 impl Host {
     /// A node whose file systems begin at `root` (`/`; tests have others); `state`: where the agent keeps what it must.
     pub fn new(root: &Path, state: Option<PathBuf>) -> Self {
-        let kinds = RefreshKind::nothing()
-            .with_cpu(CpuRefreshKind::nothing().with_usage())
-            .with_memory(MemoryRefreshKind::everything());
+        let kinds =
+            RefreshKind::nothing().with_cpu(CpuRefreshKind::nothing().with_usage()).with_memory(MemoryRefreshKind::everything());
         let (proc, sys) = (root.join("proc"), root.join("sys"));
         let mut pressure = Pressure::default();
         pressure.begin(&proc);
@@ -151,7 +150,8 @@ impl Source {
     /// None: there is no thread for it.
     fn new(subject: &'static str, period: Duration, mut read: impl FnMut() -> Vec<Reading> + Send + 'static) -> Option<Self> {
         let aside = Aside::new(subject, move |()| read());
-        let aside = aside.inspect_err(|error| tracing::warn!(subject, %error, "not read: a thread for it cannot be started")).ok()?;
+        let aside =
+            aside.inspect_err(|error| tracing::warn!(subject, %error, "not read: a thread for it cannot be started")).ok()?;
         Some(Self { aside, period, asked: None, latest: Vec::new() })
     }
 

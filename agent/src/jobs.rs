@@ -61,7 +61,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Processes of a GPU beyond this are not looked at.
 const MOST_PROCESSES: usize = 64;
 /// Processes that stay are looked at again after this: a pid may be used again.
-const LOOK_AGAIN: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 type Pids = Vec<(u32, Vec<u32>)>;
 type Found = Vec<(u32, Vec<Arc<Process>>)>;
@@ -202,7 +202,9 @@ impl Jobs {
         self.known.retain(|key, _| running.contains(key));
         for gpu in self.gpus.values_mut() {
             match &self.by_command {
-                Some(job) => gpu.members = [job].into_iter().filter(|job| !job.is_empty()).cloned().map(Member::by_command).collect(),
+                Some(job) => {
+                    gpu.members = [job].into_iter().filter(|job| !job.is_empty()).cloned().map(Member::by_command).collect()
+                }
                 None => gpu.take_members(&self.known),
             }
             gpu.job = gpu.main_job();

@@ -173,7 +173,10 @@ impl Spool {
         let mut meaning = self.meaning();
         let known = &meaning.declared;
         let news = |job: &pb::Job| !known.jobs.contains(job);
-        if more.metrics.is_empty() && !more.jobs.iter().any(news) && more.entities.iter().all(|entity| known.entities.contains(entity)) {
+        if more.metrics.is_empty()
+            && !more.jobs.iter().any(news)
+            && more.entities.iter().all(|entity| known.entities.contains(entity))
+        {
             return;
         }
         let declared = Arc::make_mut(&mut meaning.declared);

@@ -12,11 +12,13 @@ const NAME: &str = "gridstep_gpu_job_info";
 const HELP: &str = "the job that a GPU computes for, and which of its processes does";
 const LABELS: [&str; 9] = ["gpu", "uuid", "job", "step", "task", "rank", "namespace", "pod", "container"];
 
+/// A GPU, and the values of the labels from `job` on.
+type Series = (u32, [String; 7]);
+
 #[derive(Clone)]
 pub(crate) struct JobInfo {
     desc: Desc,
-    /// GPUs, and the values of the labels from `job` on.
-    shown: Arc<Mutex<BTreeSet<(u32, [String; 7])>>>,
+    shown: Arc<Mutex<BTreeSet<Series>>>,
     /// Knows the GPUs, and which of them answer.
     readings: Readings,
 }
@@ -47,7 +49,7 @@ impl Collector for JobInfo {
     fn collect(&self) -> Vec<MetricFamily> {
         let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let state = self.readings.lock();
-        let info = |(index, labels): &(u32, [String; 7])| {
+        let info = |(index, labels): &Series| {
             let gpu = state.gpus.get(index).filter(|gpu| gpu.down.is_none())?;
             let of_gpu = [index.to_string(), gpu.uuid.clone()];
             let values = of_gpu.into_iter().chain(labels.iter().cloned());

@@ -58,8 +58,7 @@ impl Network {
         self.readings = self.readings.wrapping_add(1);
         let text = fs::read_to_string(proc.join("net/dev")).unwrap_or_default();
         let counted = text.lines().filter_map(counters);
-        let own: Vec<_> =
-            counted.filter_map(|(name, counters)| Some((name, counters, *self.links.get(name)?))).collect();
+        let own: Vec<_> = counted.filter_map(|(name, counters)| Some((name, counters, *self.links.get(name)?))).collect();
         let mut each = Reading::at(now);
         each.parts = own.iter().map(|(name, counters, link)| part(name, counters, *link)).collect();
         let mut rest = look.then(|| Reading::at(now).slow());

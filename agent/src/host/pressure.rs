@@ -75,9 +75,6 @@ mod tests {
         write(501_000);
         let mut reading = Reading::at(Moment::now());
         pressure.read(root.path(), 2.0, &mut reading);
-        assert_eq!(
-            reading.values,
-            [(node("memory_pressure_ratio"), 2500), (node("memory_pressure_full_ratio"), 0)]
-        );
+        assert_eq!(reading.values, [(node("memory_pressure_ratio"), 2500), (node("memory_pressure_full_ratio"), 0)]);
     }
 }

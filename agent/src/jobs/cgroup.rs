@@ -96,7 +96,10 @@ mod tests {
         for (text, expected) in [
             ("0::/system.slice/slurmstepd.scope/job_1234/step_0/user/task_3\n", slurm("1234", "0", "3")),
             ("0::/system.slice/node7_slurmstepd.scope/job_1234/step_batch/user/task_0\n", slurm("1234", "batch", "0")),
-            ("4:memory:/slurm/uid_1000/job_77/step_extern\n1:name=systemd:/system.slice/slurmd.service\n", slurm("77", "extern", "")),
+            (
+                "4:memory:/slurm/uid_1000/job_77/step_extern\n1:name=systemd:/system.slice/slurmd.service\n",
+                slurm("77", "extern", ""),
+            ),
             ("7:cpuset:/slurm/uid_0/job_77/step_2\n4:memory:/slurm/uid_0/job_77/step_2/task_5\n", slurm("77", "2", "5")),
             ("4:memory:/slurm_node7/uid_1000/job_77\n", slurm("77", "", "")),
             ("0::/../../system.slice/slurmstepd.scope/job_9/step_0/user/task_0\n", slurm("9", "0", "0")),

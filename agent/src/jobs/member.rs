@@ -28,11 +28,7 @@ impl Member {
     pub(super) fn of(process: &Process, environment: Option<&Environment>) -> Option<Self> {
         let nothing = Environment::default();
         let environment = environment.unwrap_or(&nothing);
-        let mut member = Self {
-            rank: environment.rank,
-            world_size: environment.world_size.unwrap_or(0),
-            ..Self::default()
-        };
+        let mut member = Self { rank: environment.rank, world_size: environment.world_size.unwrap_or(0), ..Self::default() };
         member.take_pod(process, environment);
         member.take_slurm(process, environment);
         (!member.job.is_empty() || !member.container.is_empty()).then_some(member)
@@ -125,7 +121,8 @@ mod tests {
             title: "llama".into(),
             ..Environment::default()
         };
-        let by_cgroup = Member::of(&process("0::/slurmstepd.scope/job_7/step_0/user/task_3\n", None), Some(&environment)).unwrap();
+        let by_cgroup =
+            Member::of(&process("0::/slurmstepd.scope/job_7/step_0/user/task_3\n", None), Some(&environment)).unwrap();
         assert_eq!((by_cgroup.job.as_str(), by_cgroup.step.as_str(), by_cgroup.task.as_str()), ("slurm-7", "0", "3"));
         assert_eq!((by_cgroup.rank, by_cgroup.title.as_str()), (Some(27), "llama"));
         let by_environment = Member::of(&process("0::/user.slice/x\n", None), Some(&environment)).unwrap();
@@ -138,7 +135,8 @@ mod tests {
     fn pods_with_names_are_one_job_over_nodes() {
         let names = |pod: &str| Names { namespace: "ml".into(), pod: pod.into(), container: "pytorch".into() };
         let pod = "0::/kubepods/pod0b5e1c2a-1111-2222-3333-444455556666/x\n";
-        let [one, other] = ["llama-worker-0", "llama-worker-1"].map(|pod_name| Member::of(&process(pod, Some(names(pod_name))), None));
+        let [one, other] =
+            ["llama-worker-0", "llama-worker-1"].map(|pod_name| Member::of(&process(pod, Some(names(pod_name))), None));
         let (one, other) = (one.unwrap(), other.unwrap());
         assert_eq!((one.job.as_str(), other.job.as_str()), ("ml/llama", "ml/llama"));
         assert_eq!((other.namespace.as_str(), other.pod.as_str(), other.container.as_str()), ("ml", "llama-worker-1", "pytorch"));

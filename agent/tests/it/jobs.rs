@@ -40,8 +40,8 @@ impl Task {
         if let Some(top) = top {
             let inner = top.join("job_1234/step_0/task_3");
             task.folders = inner.ancestors().take(4).map(Path::to_owned).collect();
-            let joined = fs::create_dir_all(&inner)
-                .and_then(|()| fs::write(inner.join("cgroup.procs"), task.process.id().to_string()));
+            let joined =
+                fs::create_dir_all(&inner).and_then(|()| fs::write(inner.join("cgroup.procs"), task.process.id().to_string()));
             if let Err(error) = joined {
                 println!("no control group for the test: {error}");
             }
@@ -82,7 +82,9 @@ async fn a_process_on_a_gpu_is_followed_to_its_job_step_and_rank() {
     assert!(known.members.iter().all(|member| member.step == step && member.task == number), "{known:?}");
 
     let info = format!(",job=\"{job}\",step=\"{step}\",task=\"{number}\",rank=\"27\",namespace=\"\",pod=\"\",container=\"\"}} 1");
-    let shown = |metrics: &str| metrics.lines().filter(|line| line.starts_with("gridstep_gpu_job_info{") && line.ends_with(&info)).count();
+    let shown = |metrics: &str| {
+        metrics.lines().filter(|line| line.starts_with("gridstep_gpu_job_info{") && line.ends_with(&info)).count()
+    };
     assert_eq!(shown(&node.metrics()), 8, "{}", node.metrics());
 
     // The process ends; that the driver still lists its pid makes nobody's job of it.
