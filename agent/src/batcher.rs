@@ -74,7 +74,7 @@ pub struct Batcher {
 }
 
 impl Batcher {
-    pub fn new(period: Duration, spool: Arc<Spool>, metrics: Arc<Metrics>, jobs: Jobs) -> Self {
+    pub fn new(period: Duration, spool: Arc<Spool>, metrics: Arc<Metrics>, host: Host, jobs: Jobs) -> Self {
         let all = Subject::ALL.into_iter().flat_map(Subject::metrics);
         let declared = (0..).zip(all).map(|(id, metric)| metric.declare(id)).collect();
         spool.declare(pb::Declare { metrics: declared, ..Default::default() });
@@ -85,7 +85,7 @@ impl Batcher {
             spool,
             metrics,
             jobs,
-            host: Host::default(),
+            host,
             power: Vec::new(),
             sweeps: Vec::new(),
             parts: Parts::default(),
@@ -254,8 +254,8 @@ impl Batcher {
         (!silent.is_empty()).then(|| block.finish())
     }
 
-    /// What has one row a second: sweeps, jobs, the host.
-    fn slow_rows(&mut self, now: i64, clock: &Clock, error_us: u32) -> Vec<pb::Block> {
+    /// What has one row a second: sweeps, jobs.
+    fn slow_rows(&mut self, now: i64, error_us: u32) -> Vec<pb::Block> {
         let mut blocks = Vec::new();
         let sweeps = std::mem::take(&mut self.sweeps);
         if !sweeps.is_empty() {
@@ -291,15 +291,29 @@ impl Batcher {
                 blocks.push(slow_block.finish());
             }
         }
-        let (mut values, parts) = self.host.read();
-        values.extend(clock.values());
-        self.metrics.readings.node(&values);
-        self.metrics.readings.node_parts(&parts);
-        self.parts.extend(0, now, parts);
-        let ids: Vec<u32> = values.iter().map(|(metric, _)| NODE_IDS + metric).collect();
-        let mut block = BlockBuilder::new(now, &ids, error_us);
-        block.push(0, now, values.iter().map(|(_, value)| Some(*value)));
-        blocks.push(block.finish());
+        blocks
+    }
+
+    /// What the node tells: what is read in place where a second is over, and what has been read aside.
+    fn host_rows(&mut self, now: i64, clock: &Clock, second: bool) -> Vec<pb::Block> {
+        let mut readings = if second { self.host.read(clock) } else { Vec::new() };
+        readings.extend(self.host.finished());
+        let (mut blocks, mut error_us) = (Vec::new(), BESIDE_US.saturating_add(clock.error_us));
+        for reading in readings {
+            let error = reading.error_us.saturating_add(clock.error_us);
+            if !reading.values.is_empty() {
+                let ids: Vec<u32> = reading.values.iter().map(|(metric, _)| NODE_IDS + metric).collect();
+                let mut block = BlockBuilder::new(now, &ids, error);
+                block.push(0, reading.ts_us, reading.values.iter().map(|(_, value)| Some(*value)));
+                blocks.push(block.finish());
+            }
+            error_us = error_us.max(error);
+            self.parts.extend(0, reading.ts_us, reading.parts);
+        }
+        if second {
+            self.metrics.jobs.show(self.jobs.members());
+            self.metrics.readings.node(self.host.latest());
+        }
         blocks.extend(self.parts.blocks(now, error_us));
         self.spool.declare(pb::Declare { jobs: self.jobs.take_new(), entities: self.parts.take_new(), ..Default::default() });
         blocks
@@ -327,7 +341,8 @@ impl Batcher {
         let now = Micros::now().0;
         let clock = Clock::read();
         let error_us = BESIDE_US.saturating_add(clock.error_us);
-        let mut blocks = if second { self.slow_rows(now, &clock, error_us) } else { Vec::new() };
+        let mut blocks = if second { self.slow_rows(now, error_us) } else { Vec::new() };
+        blocks.extend(self.host_rows(now, &clock, second));
         if std::mem::take(&mut self.fell_silent) || second {
             blocks.extend(self.silent_rows(now, error_us));
         }

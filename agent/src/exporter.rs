@@ -1,6 +1,7 @@
 //! batcher ─▶ **exporter**: `/metrics`, `/healthz`, `/readyz`. A scrape never touches the driver.
 
 mod dcgm;
+mod jobs;
 mod readings;
 #[cfg(test)]
 mod reference;
@@ -12,6 +13,7 @@ use axum::http::{StatusCode, header::CONTENT_TYPE};
 use axum::response::IntoResponse;
 use axum::{Router, extract::State, routing::get};
 use gridstep_wire::catalog;
+use jobs::JobInfo;
 use prometheus::core::Collector;
 use prometheus::{Counter, Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 use readings::Readings;
@@ -54,6 +56,7 @@ impl Config {
 pub struct Metrics {
     registry: Registry,
     pub(crate) readings: Readings,
+    pub(crate) jobs: JobInfo,
     pub reader_up: IntGauge,
     pub reader_restarts: IntCounter,
     pub driver_seconds: Counter,
@@ -74,8 +77,10 @@ impl Metrics {
         let driver_seconds = Counter::new("gridstep_agent_driver_seconds_total", "wall time spent inside the driver")?;
         let implausible =
             Opts::new("gridstep_agent_implausible_readings_total", "readings dropped that no board can show, by metric");
+        let readings = add(&registry, Readings::new()?)?;
         Ok(Self {
-            readings: add(&registry, Readings::new()?)?,
+            jobs: add(&registry, JobInfo::new(readings.clone())?)?,
+            readings,
             reader_up: gauge("reader_up", "1: the child process that talks to the driver delivers")?,
             reader_restarts: counter("reader_restarts_total", "starts of a replacement for the reader")?,
             driver_seconds: add(&registry, driver_seconds)?,

@@ -6,6 +6,7 @@
 //! **The agent**: one a node. It never loads libnvidia-ml itself: a call into the driver may never return, so all of them are
 //! made by a child process, the [`reader`], which the [`supervisor`] abandons and replaces when it hangs.
 
+mod aside;
 pub mod backoff;
 pub mod batcher;
 pub mod child;
@@ -24,6 +25,7 @@ pub mod uplink;
 use anyhow::Context;
 use config::Config;
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -60,8 +62,9 @@ pub async fn run(
             () = supervisor.run(notes_out) => {}
         }
     };
+    let host = host::Host::new(Path::new("/"), config.spool.directory.clone());
     let jobs = jobs::Jobs::new(config.jobs.clone());
-    let batcher = batcher::Batcher::new(config.batch_period, spool.clone(), metrics.clone(), jobs).run(notes);
+    let batcher = batcher::Batcher::new(config.batch_period, spool.clone(), metrics.clone(), host, jobs).run(notes);
     let last_words = if spool.has_disk() { LAST_WORDS / 2 } else { LAST_WORDS };
     let gather = async {
         // The batcher ends when there is no reader any more, and flushes.

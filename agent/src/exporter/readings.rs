@@ -1,5 +1,6 @@
 //! The latest readings of the GPUs and the node, as `/metrics` shows them: a metric that was not read has no series.
 
+use crate::host::Reading;
 use crate::reader::protocol::{Inventory, Part, Sweep};
 use gridstep_wire::catalog::{self, Metric, Rate, Subject};
 use gridstep_wire::pb::metric::Kind;
@@ -123,12 +124,15 @@ impl Readings {
         (state.gpus.len() - silent, silent)
     }
 
-    pub(crate) fn node(&self, values: &[(u32, i64)]) {
-        self.lock().node = values.iter().copied().collect();
-    }
-
-    pub(crate) fn node_parts(&self, parts: &[Part]) {
-        self.lock().parts(None, parts);
+    /// The node and its parts are what these readings say together.
+    pub(crate) fn node<'a>(&self, readings: impl Iterator<Item = &'a Reading>) {
+        let mut state = self.lock();
+        state.node.clear();
+        state.parts.retain(|(_, of, _), _| of.is_some());
+        for reading in readings {
+            state.node.extend(reading.values.iter().copied());
+            state.add_parts(None, &reading.parts);
+        }
     }
 }
 
@@ -147,10 +151,15 @@ impl State {
     fn parts(&mut self, of: Option<u32>, parts: &[Part]) {
         let read: BTreeSet<Subject> = parts.iter().filter_map(Part::subject).collect();
         self.parts.retain(|(subject, owner, _), _| *owner != of || !read.contains(subject));
+        self.add_parts(of, parts);
+    }
+
+    /// A part that is read in several goes has what all of them gave.
+    fn add_parts(&mut self, of: Option<u32>, parts: &[Part]) {
         for part in parts {
             if let Some(subject) = part.subject() {
-                let values = part.metrics.iter().copied().zip(part.values.iter().copied()).collect();
-                self.parts.insert((subject, of, part.name.clone()), values);
+                let values = part.metrics.iter().copied().zip(part.values.iter().copied());
+                self.parts.entry((subject, of, part.name.clone())).or_default().extend(values);
             }
         }
     }
@@ -256,7 +265,7 @@ fn labels(index: u32, gpu: &Gpu) -> Vec<LabelPair> {
     vec![label("gpu", index.to_string()), label("uuid", gpu.uuid.clone())]
 }
 
-fn label(name: &str, value: String) -> LabelPair {
+pub(super) fn label(name: &str, value: String) -> LabelPair {
     let mut pair = LabelPair::default();
     pair.set_name(name.into());
     pair.set_value(value);

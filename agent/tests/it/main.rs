@@ -5,6 +5,7 @@ mod collector;
 mod dcgm;
 mod driver;
 mod fidelity;
+mod jobs;
 mod metrics;
 mod node;
 mod old_driver;

@@ -152,12 +152,12 @@ async fn what_was_received_goes_to_disk_when_memory_gets_short() {
 async fn another_spool_takes_over_what_is_in_memory() {
     let before = spool(&memory(1 << 20), Rest::default());
     let id = before.queues()[0].begin().spool;
-    before.declare(pb::Declare { jobs: vec![pb::Job { id: 1, name: "old".into() }], ..Default::default() });
+    before.declare(pb::Declare { jobs: vec![pb::Job { id: 1, name: "old".into(), ..Default::default() }], ..Default::default() });
     before.push(batch("1"));
     before.push(batch("2"));
     before.queues()[0].acknowledge(id, 1, 1);
     let after = spool(&memory(1 << 20), before.take_rest());
-    after.declare(pb::Declare { jobs: vec![pb::Job { id: 1, name: "new".into() }], ..Default::default() });
+    after.declare(pb::Declare { jobs: vec![pb::Job { id: 1, name: "new".into(), ..Default::default() }], ..Default::default() });
     after.push(batch("1"));
     let queue = &after.queues()[0];
     let backlog = queue.oldest_backlog().await.unwrap();

@@ -23,7 +23,7 @@ fn batch(sequence: u64, size: usize) -> Kept {
 fn load(spool: u64, sequences: impl IntoIterator<Item = u64>, size: usize) -> Load {
     let hello = pb::Hello { node: "n".into(), spool, ..Default::default() };
     static DECLARED: LazyLock<Arc<pb::Declare>> = LazyLock::new(|| {
-        let jobs = vec![pb::Job { id: 1, name: "job".into() }];
+        let jobs = vec![pb::Job { id: 1, name: "job".into(), ..Default::default() }];
         Arc::new(pb::Declare { jobs, ..Default::default() })
     });
     let declared = DECLARED.clone();
