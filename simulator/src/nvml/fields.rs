@@ -107,7 +107,7 @@ fn field(gpu: &Gpu, t: f64, id: u32, scope: u32) -> Result<Value, Code> {
         197 | 198 => U64((gpu.integral(Channel::Pcie, t) * f64::from(1 << 30)) as u64 & u64::from(u32::MAX)),
         // 1 is a reset of the GPU.
         230 => U32(u32::from(gpu.fault(FaultKind::Xid, t).is_some() || gpu.remap_pending(t))),
-        251..=255 | 269..=273 => match event_reason(&gpu.scenario().driver_version, id) {
+        251..=255 | 269..=273 => match event_reason(gpu.driver_version(t), id) {
             Some(bit) => U64(gpu.reason_ns(bit, t)),
             None => return Err(NOT_SUPPORTED),
         },
