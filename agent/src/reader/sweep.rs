@@ -1,6 +1,6 @@
 //! One GPU's values: which call gives which metric.
 
-use super::protocol::{Power, Sweep};
+use super::protocol::Sweep;
 use super::raw::{Field, Fields};
 use super::values::{Absent, Value, Values};
 use super::watch::Watch;
@@ -19,13 +19,6 @@ const POWER: u32 = id("power_watts");
 const NVLINK_BYTES: u32 = id("nvlink_bytes_total");
 const NVLINK_LINKS_UP: u32 = id("nvlink_links_up");
 const NVLINK_ERRORS: u32 = id("nvlink_errors_total");
-
-/// NVML_FI_DEV_POWER_INSTANT: mW over the sensor's last window (25 ms on H100).
-const POWER_INSTANT: Field = Field { id: 186, scope: 0 };
-/// Half of the sensor's window, microseconds.
-const HALF_WINDOW_US: i64 = 12_500;
-/// The value is from 0 to 100 ms old when it is read: on average half of that, with as much for a bound.
-const HALF_PERIOD_US: i64 = 50_000;
 
 /// All links of a GPU, as the scope of a field.
 const ALL_LINKS: u32 = u32::MAX;
@@ -89,7 +82,6 @@ pub(super) struct Before<'nvml> {
 /// Reads GPUs, one at a time.
 pub(super) struct Sweeper<'nvml> {
     nvml: &'nvml Nvml,
-    power: Fields,
     fields: Fields,
     gpm: Vec<GpmMetricId>,
     /// Before the dot of the driver's version.
@@ -107,25 +99,11 @@ impl<'nvml> Sweeper<'nvml> {
         let links = [LINK_STATE].into_iter().chain(LINK_ERRORS).flat_map(|id| (0..LINKS).map(move |scope| Field { id, scope }));
         Self {
             nvml,
-            power: Fields::new(scheme, [POWER_INSTANT]),
             fields: Fields::new(scheme, board.chain(bytes).chain(links)),
             gpm: GPM.iter().map(|metric| metric.0).collect(),
             driver,
             explain,
         }
-    }
-
-    pub(super) fn power(&mut self, device: &Device<'_>, gpu: u32, watch: &Watch) -> Result<Power, NvmlError> {
-        let before = Micros::now().0;
-        let value = watch.call("nvmlDeviceGetFieldValues (power)", || {
-            self.power.read(device)?.next().unwrap_or(Err(NvmlError::NotSupported))
-        })?;
-        let after = Micros::now().0;
-        let milliwatts = u32::try_from(value).map_err(|_| NvmlError::Unknown)?;
-        let half_call = (after - before) / 2;
-        let error = HALF_PERIOD_US + half_call;
-        let ts_us = before + half_call - HALF_WINDOW_US - HALF_PERIOD_US;
-        Ok(Power { gpu, ts_us, milliwatts, error_us: u32::try_from(error).unwrap_or(u32::MAX) })
     }
 
     /// Everything else; `power` only explains where there is none.
