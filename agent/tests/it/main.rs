@@ -4,10 +4,14 @@ mod certificates;
 mod collector;
 mod dcgm;
 mod driver;
+mod faults;
 mod fidelity;
 mod metrics;
 mod node;
+mod opening;
+mod pace;
 mod probe;
+mod release;
 mod spool;
 mod stopping;
 
