@@ -5,11 +5,13 @@
 //! of its own has shown that calls for it return again. A GPU that was lost is tried the same way: a process that has opened the
 //! driver before may not see that it is back. While the driver is to be left alone ([`Release`]) there is no such process.
 
+mod paces;
+
 use crate::backoff::Backoff;
 use crate::child::{self, Frames};
 use crate::control::span;
 use crate::exporter::Metrics;
-use crate::reader::protocol::{Frame, Inventory, Pace, Power, Sweep, Xid};
+use crate::reader::protocol::{Frame, Inventory, Power, Sweep, Xid};
 use crate::reader::{Config, STILL_LOST};
 use crate::release::{Grip, Release};
 use std::collections::BTreeMap;
@@ -19,6 +21,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::process::Child;
 use tokio::sync::mpsc;
+
+use paces::Paces;
 
 /// A hanging or lost GPU is tried again after this time.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
@@ -84,8 +88,7 @@ pub struct Supervisor {
     /// Hanging and lost GPUs, and when they were last tried.
     hung: BTreeMap<u32, Instant>,
     lost: BTreeMap<u32, Instant>,
-    /// How GPUs are read.
-    paces: BTreeMap<u32, Pace>,
+    paces: Paces,
     /// Why no driver answers, as it was logged last.
     waiting: String,
     trial: Option<Trial>,
@@ -133,7 +136,7 @@ impl Supervisor {
             release,
             hung: BTreeMap::new(),
             lost: BTreeMap::new(),
-            paces: BTreeMap::new(),
+            paces: Paces::default(),
             waiting: String::new(),
             trial: None,
             abandoned: Vec::new(),
@@ -355,34 +358,6 @@ impl Supervisor {
         }
     }
 
-    /// How GPUs are read: shown, and logged where it is not what it was. What many GPUs have in common is one line.
-    fn take_paces(&mut self, paces: Vec<Pace>) {
-        let mut lines: BTreeMap<String, Vec<u32>> = BTreeMap::new();
-        for pace in paces {
-            let milliseconds = |micros: u64| format!("{} ms", micros as f64 / 1e3);
-            let line = format!(
-                "power every {} from the {}, asked every {}; everything else every {}",
-                milliseconds(pace.power_period_us),
-                pace.source,
-                milliseconds(pace.call_period_us),
-                milliseconds(pace.sweep_period_us),
-            );
-            self.metrics.pace(&pace);
-            let gpu = pace.gpu;
-            let why = if pace.why.is_empty() { format!("a call takes {} µs", pace.call_us) } else { pace.why.clone() };
-            if self.paces.insert(gpu, pace).is_some() {
-                tracing::debug!(gpu, why, "{line}");
-                lines.entry(line).or_default().push(gpu);
-            }
-        }
-        for (line, gpus) in lines {
-            let first = gpus.first().and_then(|gpu| self.paces.get(gpu));
-            let why = first.map_or("", |pace| pace.why.as_str());
-            let call_us = first.map_or(0, |pace| pace.call_us);
-            tracing::info!(?gpus, call_us, why, "{line}");
-        }
-    }
-
     /// A hanging GPU: the next reader does without it. Where the reader after a hanging one hangs too, it is not one GPU alone.
     async fn leave_alone(&mut self, gpu: u32, call: String, delivers: bool, notes: &mpsc::Sender<Note>) -> Result<End, Closed> {
         self.hung.insert(gpu, Instant::now());
@@ -401,12 +376,11 @@ impl Supervisor {
         if let Some(inventory) = frame.inventory {
             self.metrics.reader_up.set(1);
             self.waiting.clear();
-            self.paces.clear();
-            self.metrics.forget_paces();
+            self.paces.forget(&self.metrics);
             tracing::info!(driver = inventory.driver_version, gpus = inventory.gpus.len(), "the driver is open");
             notes.send(Note::Inventory(inventory)).await?;
         }
-        self.take_paces(frame.paces);
+        self.paces.take(frame.paces, &self.metrics);
         if !frame.xids.is_empty() {
             notes.send(Note::Xids(frame.xids)).await?;
         }

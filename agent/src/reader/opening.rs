@@ -127,7 +127,7 @@ mod tests {
 
     /// What is said of what really happens when the file is loaded.
     fn said(path: &Path) -> String {
-        let error = super::super::driver::init(Some(path)).err().expect("it is no NVML");
+        let error = super::super::driver::init(Some(path)).expect_err("it is no NVML");
         advice(Some(path), &error)
     }
 

@@ -77,6 +77,8 @@ async fn a_storm_of_xids_is_counted_and_starves_nothing() {
     assert_eq!(told, STORM as u64);
     assert!(events.len() < 500, "{} events", events.len());
     let storm = ((seen.start() + 3.0) * 1e6) as i64..((seen.start() + 5.0) * 1e6) as i64;
+    let over = |seen: &Seen| seen.values("power_watts").any(|row| row.0 == 1 && row.1 >= storm.end);
+    let seen = collector.wait(PATIENCE, over).await;
     let meanwhile = seen.values("power_watts").filter(|row| row.0 == 1 && storm.contains(&row.1)).count();
     assert!(meanwhile >= 10, "{meanwhile} values of power in two seconds");
     assert_eq!(seen.event("driver_hung", 0), None);
