@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Ticks of power that pass between two readings of power, and sweep periods between two sweeps.
-const PLANS: [(u32, u32); 8] = [(1, 1), (2, 1), (5, 1), (5, 2), (5, 5), (5, 10), (10, 10), (20, 60)];
+const PLANS: [(u32, u32); 10] = [(1, 1), (2, 1), (5, 1), (5, 2), (5, 5), (5, 10), (5, 20), (5, 60), (10, 60), (20, 60)];
 /// Readings that the medians are taken from, and the fewest that say something.
 const POWERS: (usize, usize) = (31, 9);
 const SWEEPS: (usize, usize) = (9, 3);
@@ -171,6 +171,7 @@ mod tests {
             (200, 200, (5, 1)),
             // 2 × 100 + 2000 is too much in each second, and so is every second one.
             (100, 2000, (5, 5)),
+            (100, 10_000, (5, 20)),
             (50_000, 1_000_000, (20, 60)),
         ] {
             assert_eq!(settle(&mut pace(), power, sweep, 0), plan, "{power} and {sweep} µs");
