@@ -189,6 +189,8 @@ impl Batcher {
         for gpu in self.known.iter().filter(|&gpu| !self.down.contains_key(gpu)) {
             self.metrics.readings.down(*gpu, reason);
         }
+        // At once: the next reader may deliver before the next batch would leave.
+        self.flush(false);
     }
 
     /// The node's event ends what its GPUs have: those that still hang say so again.
