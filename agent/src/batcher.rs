@@ -16,7 +16,7 @@ use gridstep_wire::catalog::{Rate, Subject};
 use gridstep_wire::{Micros, catalog, pb};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
@@ -37,6 +37,18 @@ const GPM_STATE: u32 = gpu_metric("gpm_state");
 const XIDS: u32 = gpu_metric("xids_total");
 const XID_LAST: u32 = gpu_metric("xid_last");
 const XID_LAST_AT: u32 = gpu_metric("xid_last_timestamp_seconds");
+
+/// Stamps of power that are better than this are the driver's; those of polled values never are. Microseconds.
+const STAMPED_US: u32 = 45_000;
+/// The clock was set, not steered, if it differs by so much from the time that has passed, microseconds.
+const STEP_US: i64 = 100_000;
+
+/// The clock at a moment.
+#[derive(Debug, Clone, Copy)]
+struct ClockMark {
+    at: Instant,
+    us: i64,
+}
 
 /// XIDs of one GPU.
 #[derive(Debug, Clone, Copy, Default)]
@@ -61,8 +73,9 @@ pub struct Batcher {
     xids: BTreeMap<u32, Xids>,
     /// GPUs that are declared.
     known: BTreeSet<u32>,
-    /// No reader delivers.
-    gone: bool,
+    /// Nothing is read, and the reason that is shown with each GPU.
+    gone: Option<&'static str>,
+    clock: Option<ClockMark>,
     /// The last push had to make room.
     dropping: bool,
     /// GPUs that do not answer.
@@ -92,7 +105,8 @@ impl Batcher {
             events: Vec::new(),
             xids: BTreeMap::new(),
             known: BTreeSet::new(),
-            gone: false,
+            gone: None,
+            clock: None,
             dropping: false,
             down: BTreeMap::new(),
             refused: BTreeSet::new(),
@@ -143,8 +157,22 @@ impl Batcher {
             Note::Xids(xids) => xids.iter().for_each(|xid| self.take_xid(xid)),
             Note::Lost(gpu) => self.mark_down(gpu, "gpu_lost", ""),
             Note::Hung(gpu, call) => self.mark_down(gpu, "driver_hung", &call),
-            Note::ReaderGone(why) => self.reader_gone(why),
+            Note::ReaderGone(gone, why) => {
+                self.event("driver_hung", 0, 0, &why);
+                self.nothing_read(gone.name());
+            }
             Note::ReaderBack => self.reader_back(),
+            Note::Released(duration) => {
+                self.event("driver_released", 0, i64::try_from(duration.as_secs()).unwrap_or(i64::MAX), "");
+                // Announced, it is nobody's fault, and whatever was wrong is over.
+                self.down.clear();
+                self.nothing_read("driver_released");
+            }
+            Note::Retaken => {
+                self.event("driver_retaken", 0, 0, "");
+                // Until it answers.
+                self.nothing_read("driver_gone");
+            }
         }
     }
 
@@ -174,26 +202,31 @@ impl Batcher {
             let event = pb::Event { entity: xid.gpu + 1, kind: xid.kind.clone(), ..Default::default() };
             return self.events.push((xid.ts_us, event));
         }
-        self.metrics.readings.xid(xid.gpu, xid.code, 1);
+        let times = xid.count.max(1);
+        self.metrics.readings.xid(xid.gpu, xid.code, times);
         let code = i64::try_from(xid.code).unwrap_or(i64::MAX);
         let xids = self.xids.entry(xid.gpu).or_default();
-        (xids.count, xids.last, xids.last_us) = (xids.count + 1, code, xid.ts_us);
-        let event = pb::Event { entity: xid.gpu + 1, kind: "xid".into(), code, ..Default::default() };
+        (xids.count, xids.last, xids.last_us) = (xids.count.saturating_add_unsigned(times), code, xid.ts_us);
+        // A storm is one event of each frame, not a thousand.
+        let detail = if times > 1 { format!("{times} times") } else { String::new() };
+        let event = pb::Event { entity: xid.gpu + 1, kind: "xid".into(), code, detail, ..Default::default() };
         self.events.push((xid.ts_us, event));
     }
 
-    fn reader_gone(&mut self, why: &str) {
-        self.gone = true;
+    /// Of no GPU anything is known until a reader delivers.
+    fn nothing_read(&mut self, reason: &'static str) {
+        self.gone = Some(reason);
         self.fell_silent = true;
-        self.event("driver_hung", 0, 0, why);
         for gpu in self.known.iter().filter(|&gpu| !self.down.contains_key(gpu)) {
-            self.metrics.readings.down(*gpu, "driver_hung");
+            self.metrics.readings.down(*gpu, reason);
         }
+        // At once: the next reader may deliver before the next batch would leave.
+        self.flush(false);
     }
 
     /// The node's event ends what its GPUs have: those that still hang say so again.
     fn reader_back(&mut self) {
-        self.gone = false;
+        self.gone = None;
         self.event("driver_back", 0, 0, "");
         let hung: Vec<u32> = self.down.iter().filter(|entry| *entry.1 == "driver_hung").map(|entry| *entry.0).collect();
         for gpu in hung {
@@ -241,7 +274,7 @@ impl Batcher {
 
     /// GPUs of which nothing is known: those that do not answer, and all of them where no reader delivers.
     fn silent(&self) -> BTreeSet<u32> {
-        if self.gone { self.known.clone() } else { self.down.keys().copied().collect() }
+        if self.gone.is_some() { self.known.clone() } else { self.down.keys().copied().collect() }
     }
 
     /// That they are not up, for GPUs of which nothing is known.
@@ -319,18 +352,37 @@ impl Batcher {
         blocks
     }
 
-    fn power_rows(&mut self, now: i64, clock: &Clock) -> Option<pb::Block> {
+    /// Polled values, and those that the driver stamped, each with the largest bound among them.
+    fn power_rows(&mut self, now: i64, clock: &Clock) -> Vec<pb::Block> {
         let mut rows = std::mem::take(&mut self.power);
-        rows.sort_by_key(|power| (power.gpu, power.ts_us));
-        let error_us = rows.iter().map(|power| power.error_us).max()?;
-        let mut block = BlockBuilder::new(now, &[POWER], error_us.saturating_add(clock.error_us));
-        for power in &rows {
-            block.push(power.gpu + 1, power.ts_us, [Some(i64::from(power.milliwatts))]);
-            if !self.gone && !self.down.contains_key(&power.gpu) {
-                self.metrics.readings.power(power.gpu, power.milliwatts);
+        rows.sort_by_key(|power| (power.error_us > STAMPED_US, power.gpu, power.ts_us));
+        let mut blocks = Vec::new();
+        for rows in rows.chunk_by(|one, other| (one.error_us > STAMPED_US) == (other.error_us > STAMPED_US)) {
+            let error_us = rows.iter().map(|power| power.error_us).max().unwrap_or_default();
+            let mut block = BlockBuilder::new(now, &[POWER], error_us.saturating_add(clock.error_us));
+            for power in rows {
+                block.push(power.gpu + 1, power.ts_us, [Some(i64::from(power.milliwatts))]);
+                if self.gone.is_none() && !self.down.contains_key(&power.gpu) {
+                    self.metrics.readings.power(power.gpu, power.milliwatts);
+                }
             }
+            blocks.push(block.finish());
         }
-        Some(block.finish())
+        blocks
+    }
+
+    /// Looks whether the clock was set since the last time: stamps before and after do not go together.
+    fn watch_clock(&mut self, now: i64) {
+        let mark = ClockMark { at: Instant::now(), us: now };
+        let Some(before) = self.clock.replace(mark) else { return };
+        let passed = i64::try_from(mark.at.duration_since(before.at).as_micros()).unwrap_or(i64::MAX);
+        let step_us = mark.us - before.us - passed;
+        if step_us.abs() >= STEP_US {
+            let step_seconds = step_us as f64 / 1e6;
+            tracing::warn!(step_seconds, "the clock was set");
+            self.metrics.clock_steps.inc();
+            self.event("clock_stepped", 0, step_us, "microseconds");
+        }
     }
 
     /// Everything gathered leaves as one batch, with what has one row a second where a second is over.
@@ -339,6 +391,7 @@ impl Batcher {
             return;
         }
         let now = Micros::now().0;
+        self.watch_clock(now);
         let clock = Clock::read();
         let error_us = BESIDE_US.saturating_add(clock.error_us);
         let mut blocks = if second { self.slow_rows(now, error_us) } else { Vec::new() };

@@ -132,8 +132,7 @@ async fn measure<'a>(
         let Ok(frame) = next else { bail!("the driver has not answered within {PATIENCE:?}") };
         let Some(frame) = frame.context("reading what the reader writes")? else { bail!("the reader ended early") };
         if !frame.waiting.is_empty() {
-            let hint = "is the NVIDIA driver installed and loaded? --nvml-library names another library";
-            bail!("opening NVML: {} ({hint})", frame.waiting);
+            bail!("no driver answers: {}", frame.waiting);
         }
         if let Some(hung) = frame.hung {
             return Ok(Err(hung));

@@ -30,6 +30,7 @@ pub(crate) const INVALID_ARGUMENT: Code = 2;
 pub(crate) const NOT_SUPPORTED: Code = 3;
 pub(crate) const NOT_FOUND: Code = 6;
 pub(crate) const INSUFFICIENT_SIZE: Code = 7;
+pub(crate) const DRIVER_NOT_LOADED: Code = 9;
 pub(crate) const TIMEOUT: Code = 10;
 pub(crate) const GPU_IS_LOST: Code = 15;
 pub(crate) const IN_USE: Code = 19;

@@ -11,7 +11,7 @@ mod fleet;
 mod job;
 
 pub use fault::{Fault, FaultKind, Hindrance, How};
-pub use fleet::{Cost, GpuSpec, Sensor, Variety, Waiting};
+pub use fleet::{Cost, GpuSpec, Samples, Sensor, Variety, Waiting};
 pub use job::{Job, OnLostGpu, Phase, PhaseKind, Writers};
 
 /// Environment variable: path of the scenario, TOML. Without it the default scenario runs.

@@ -31,6 +31,43 @@ pub struct Frame {
     /// What calls cost, where that is measured.
     #[prost(message, repeated, tag = "9")]
     pub costs: Vec<Cost>,
+    /// How often GPUs are read, where that has changed.
+    #[prost(message, repeated, tag = "10")]
+    pub paces: Vec<Pace>,
+    /// The driver that was open has gone. The reader ends.
+    #[prost(string, tag = "11")]
+    pub gone: String,
+}
+
+/// How often a GPU is read.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Pace {
+    #[prost(uint32, tag = "1")]
+    pub gpu: u32,
+    /// "field" or "samples".
+    #[prost(string, tag = "2")]
+    pub source: String,
+    /// Between two values of power, between two calls for them, between two sweeps.
+    #[prost(uint64, tag = "3")]
+    pub power_period_us: u64,
+    #[prost(uint64, tag = "4")]
+    pub call_period_us: u64,
+    #[prost(uint64, tag = "5")]
+    pub sweep_period_us: u64,
+    /// What one of those calls costs; 0: not known yet.
+    #[prost(uint64, tag = "6")]
+    pub call_us: u64,
+    /// Why power comes from there.
+    #[prost(string, tag = "7")]
+    pub why: String,
+}
+
+impl Pace {
+    /// Whether the other one is the same but for what calls cost.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        let read = |pace: &Self| (pace.power_period_us, pace.call_period_us, pace.sweep_period_us);
+        self.source == other.source && self.why == other.why && read(self) == read(other)
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -56,6 +93,9 @@ pub struct Xid {
     /// Empty: an XID. Else another event that the driver told, of this kind.
     #[prost(string, tag = "4")]
     pub kind: String,
+    /// How often, up to then, since the frame before.
+    #[prost(uint64, tag = "5")]
+    pub count: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]

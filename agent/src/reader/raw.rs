@@ -1,5 +1,6 @@
-//! C calls that no safe wrapper makes: NVML's field values with scope and sign, its events as they come, functions that are newer than the
-//! wrapper, and the kernel's view of the clock. All of the agent's `unsafe` is here and in the modules below.
+//! C calls that no safe wrapper makes: NVML's field values with scope and sign, its power samples in one call, its events as they come,
+//! functions that are newer than the wrapper, and the kernel's view of the clocks. All of the agent's `unsafe` is here and in the modules
+//! below.
 //!
 //! A function that the library does not have is an error of that call alone: the wrapper's own shortcuts panic.
 #![allow(unsafe_code, reason = "C functions are called and their unions read; each place says why that is sound")]
@@ -14,7 +15,8 @@ use super::version::DriverVersion;
 use nvml_wrapper::error::{NvmlError, nvml_sym, nvml_try};
 use nvml_wrapper::{Device, EventSet, Nvml};
 use nvml_wrapper_sys::bindings::{
-    nvmlEventData_t, nvmlFieldValue_t, nvmlReturn_enum_NVML_ERROR_UNKNOWN, nvmlValue_st, nvmlValueType_t,
+    nvmlEventData_t, nvmlFieldValue_t, nvmlReturn_enum_NVML_ERROR_UNKNOWN, nvmlSample_t,
+    nvmlSamplingType_enum_NVML_TOTAL_POWER_SAMPLES, nvmlValue_st, nvmlValueType_t,
 };
 use std::mem::ManuallyDrop;
 
@@ -98,6 +100,60 @@ fn integer(kind: nvmlValueType_t, value: nvmlValue_st) -> Result<i64, NvmlError>
     }
 }
 
+/// Samples of power that a GPU's buffer is believed to hold at most.
+const MOST_SAMPLES: usize = 4096;
+
+/// The driver's buffer of power samples. The wrapper asks for its size before each reading, which makes two calls of one.
+#[derive(Default)]
+pub(super) struct PowerSamples {
+    buffer: Vec<nvmlSample_t>,
+}
+
+impl PowerSamples {
+    /// How many samples the buffer of this GPU holds. Makes room for them.
+    pub(super) fn depth(&mut self, device: &Device<'_>) -> Result<usize, NvmlError> {
+        let read = nvml_sym(device.nvml().lib().nvmlDeviceGetSamples.as_ref())?;
+        let (mut kind, mut count) = (0, 0);
+        // SAFETY: the handle is one of this library's; without an array only the two numbers are written, which outlive the call.
+        nvml_try(unsafe {
+            read(
+                device.handle(),
+                nvmlSamplingType_enum_NVML_TOTAL_POWER_SAMPLES,
+                0,
+                &raw mut kind,
+                &raw mut count,
+                std::ptr::null_mut(),
+            )
+        })?;
+        let depth = (count as usize).min(MOST_SAMPLES);
+        self.buffer.resize(self.buffer.len().max(depth), nvmlSample_t { timeStamp: 0, sampleValue: nvmlValue_st { ullVal: 0 } });
+        Ok(depth)
+    }
+
+    /// Stamps (microseconds, of a clock that the driver chooses) and milliwatts of what was sampled after `since`, the oldest first.
+    pub(super) fn read(&mut self, device: &Device<'_>, since: u64) -> Result<impl Iterator<Item = (u64, u32)> + '_, NvmlError> {
+        let read = nvml_sym(device.nvml().lib().nvmlDeviceGetSamples.as_ref())?;
+        let mut kind = 0;
+        let mut count = u32::try_from(self.buffer.len()).map_err(|_| NvmlError::InvalidArg)?;
+        // SAFETY: the handle is one of this library's, and the array has `count` entries for as long as the call takes.
+        let code = unsafe {
+            let samples = self.buffer.as_mut_ptr();
+            read(device.handle(), nvmlSamplingType_enum_NVML_TOTAL_POWER_SAMPLES, since, &raw mut kind, &raw mut count, samples)
+        };
+        match nvml_try(code) {
+            Ok(()) => {}
+            // Nothing is newer.
+            Err(NvmlError::NotFound) => count = 0,
+            Err(why) => return Err(why),
+        }
+        let fresh = self.buffer.iter().take(count as usize);
+        Ok(fresh.filter_map(move |sample| {
+            let milliwatts = integer(kind, sample.sampleValue).ok()?;
+            Some((sample.timeStamp, u32::try_from(milliwatts).ok()?))
+        }))
+    }
+}
+
 /// `nvmlEventTypeXidCriticalError`; on Linux every XID.
 pub(super) const XID: u64 = 0x8;
 
@@ -168,6 +224,14 @@ pub(crate) fn adjtimex() -> Option<libc::timex> {
         let mut timex: libc::timex = std::mem::zeroed();
         (libc::adjtimex(&raw mut timex) >= 0).then_some(timex)
     }
+}
+
+/// Microseconds since the machine was booted (CLOCK_BOOTTIME), which no step of the clock changes.
+pub(super) fn boot_us() -> i64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the struct outlives the call.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+    time.tv_sec * 1_000_000 + time.tv_nsec / 1000
 }
 
 #[cfg(test)]

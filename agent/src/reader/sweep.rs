@@ -3,8 +3,8 @@
 use super::activity::{self, Activity, Monitor};
 use super::fields::{Batch, PCIE_BYTES, Rest};
 use super::plausible::Plausible;
-use super::protocol::{Power, Sweep};
-use super::raw::{Field, Fields, Processes};
+use super::protocol::Sweep;
+use super::raw::Processes;
 use super::values::{Absent, Values};
 use super::version::DriverVersion;
 use super::watch::Watch;
@@ -21,13 +21,6 @@ const fn id(name: &str) -> u32 {
 
 const POWER: u32 = id("power_watts");
 
-/// NVML_FI_DEV_POWER_INSTANT: mW over the sensor's last window (25 ms on H100).
-const POWER_INSTANT: Field = Field::of_board(186);
-/// Half of the sensor's window, microseconds.
-const HALF_WINDOW_US: i64 = 12_500;
-/// The value is from 0 to 100 ms old when it is read: on average half of that, with as much for a bound.
-const HALF_PERIOD_US: i64 = 50_000;
-
 /// What reading a GPU leaves for its next reading.
 #[derive(Default)]
 pub(super) struct Before<'nvml> {
@@ -42,7 +35,6 @@ pub(super) struct Before<'nvml> {
 
 /// Reads GPUs, one at a time.
 pub(super) struct Sweeper<'nvml> {
-    power: Fields,
     often: Batch,
     /// With what hardly ever changes.
     whole: Batch,
@@ -56,26 +48,12 @@ impl<'nvml> Sweeper<'nvml> {
     pub(super) fn new(nvml: &'nvml Nvml, driver_version: &str, gpm: bool, explain: bool) -> Self {
         let driver = DriverVersion::parse(driver_version);
         Self {
-            power: Fields::new(driver, [POWER_INSTANT]),
             often: Batch::new(driver, false),
             whole: Batch::new(driver, true),
             activity: Activity::new(nvml, gpm),
             processes: Processes::default(),
             explain,
         }
-    }
-
-    pub(super) fn power(&mut self, device: &Device<'_>, gpu: u32, watch: &Watch) -> Result<Power, NvmlError> {
-        let before = Micros::now().0;
-        let value = watch.call("nvmlDeviceGetFieldValues (power)", || {
-            self.power.read(device)?.next().unwrap_or(Err(NvmlError::NotSupported))
-        })?;
-        let after = Micros::now().0;
-        let milliwatts = u32::try_from(value).map_err(|_| NvmlError::Unknown)?;
-        let half_call = (after - before) / 2;
-        let error = HALF_PERIOD_US + half_call;
-        let ts_us = before + half_call - HALF_WINDOW_US - HALF_PERIOD_US;
-        Ok(Power { gpu, ts_us, milliwatts, error_us: u32::try_from(error).unwrap_or(u32::MAX) })
     }
 
     /// Everything else; `power` only explains where there is none, `slow`: with what hardly ever changes.

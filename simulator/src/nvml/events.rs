@@ -20,6 +20,8 @@ const XID: u64 = 0x8;
 const SUPPORTED: u64 = SINGLE_BIT_ECC | DOUBLE_BIT_ECC | XID;
 /// "GPU has fallen off the bus".
 const XID_OFF_THE_BUS: u64 = 79;
+/// "Graphics engine exception": what a broken application floods the log with.
+const XID_OF_STORM: u64 = 13;
 /// How often a waiting call looks.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -30,6 +32,8 @@ struct Registration {
     since: f64,
     /// Number of the faults that were told.
     told: BTreeSet<usize>,
+    /// XIDs of storms that were told.
+    stormed: u64,
     /// Corrected and uncorrected errors that were told.
     errors: [u64; 2],
 }
@@ -48,6 +52,10 @@ impl Registration {
                     return Some((XID, code));
                 }
             }
+        }
+        if self.types & XID != 0 && gpu.errors(FaultKind::XidStorm, now) > self.stormed {
+            self.stormed += 1;
+            return Some((XID, XID_OF_STORM));
         }
         let kinds = [SINGLE_BIT_ECC, DOUBLE_BIT_ECC].into_iter().zip(errors(gpu, now)).zip(&mut self.errors);
         for ((kind, errors), told) in kinds.filter(|((kind, _), _)| self.types & kind != 0) {
@@ -103,7 +111,8 @@ pub extern "C" fn nvmlDeviceRegisterEvents(device: Handle, types: u64, set: Set)
         }
         sets(|(_, map)| {
             let set = map.get_mut(&set.addr()).ok_or(INVALID_ARGUMENT)?;
-            let fresh = || Registration { types: 0, since: t, told: BTreeSet::new(), errors: errors(gpu, t) };
+            let stormed = gpu.errors(FaultKind::XidStorm, t);
+            let fresh = || Registration { types: 0, since: t, told: BTreeSet::new(), stormed, errors: errors(gpu, t) };
             set.entry(gpu.index).or_insert_with(fresh).types |= types;
             Ok(())
         })
