@@ -13,6 +13,8 @@ const SPAN_US: i64 = 30_000_000;
 const REACH: usize = 10;
 /// Correlation of a node's movements with those of its job that lets a shift be told.
 const CORRELATED: f64 = 0.6;
+/// A lag is told where it is known to within so many bins.
+const KNOWN: f64 = 0.1;
 /// Shifts whose correlation is at least this share of the best fit alike.
 const ALIKE: f64 = 0.9;
 const UNKNOWN: i32 = i32::MAX;
@@ -97,12 +99,14 @@ pub fn lag(own: &[f64], whole: &[f64]) -> Option<f64> {
     let most = all.iter().copied().fold(0.0, f64::max);
     let peaks = (1..2 * REACH).filter(|&shift| all[shift] >= all[shift - 1] && all[shift] >= all[shift + 1]);
     let best = peaks.filter(|&shift| all[shift] >= ALIKE * most).min_by_key(|shift| shift.abs_diff(REACH))?;
-    if all[best] < CORRELATED {
+    let (left, most, right) = (all[best - 1], all[best], all[best + 1]);
+    let bend = 2.0 * most - left - right;
+    // The least error that a delay can have which is read off such a correlation (Cramér and Rao), squared.
+    let error = (1.0 - most * most) / (most * inner.len() as f64 * bend);
+    if most < CORRELATED || bend <= 0.0 || error > KNOWN * KNOWN {
         return None;
     }
-    let (left, right) = (all[best - 1], all[best + 1]);
-    let bend = left - 2.0 * all[best] + right;
-    let between = if bend < 0.0 { 0.5 * (left - right) / bend } else { 0.0 };
+    let between = 0.5 * (right - left) / bend;
     Some(REACH as f64 - (best as f64 + between))
 }
 
@@ -125,6 +129,12 @@ mod tests {
         assert!((0.1 * lag(&fast(0.03), &fast(0.0)).unwrap() - 0.03).abs() < 0.02);
         let noise: Vec<f64> = (0..250u64).map(|bin| ((bin * 7919) % 101) as f64).collect();
         assert_eq!(lag(&noise, &whole), None);
+        // A slow wave under noise: somewhere, but not known where.
+        let slow = |own: u64| {
+            let noise = move |bin: u64| ((bin.wrapping_mul(2_654_435_761).wrapping_add(own * 977) >> 5) % 1000) as f64 / 25.0;
+            (0..250).map(|bin| 40.0 * (0.25 * bin as f64).sin() + noise(bin)).collect::<Vec<f64>>()
+        };
+        assert_eq!(lag(&slow(1), &slow(2)), None);
     }
 
     #[test]

@@ -150,6 +150,17 @@ impl PowerGrid {
             return;
         }
         let slope = (p1 - p0) / (t1.0 - t0.0) as f32;
+        // What is nearly always the case: one bin, open and not judged yet.
+        if start == end
+            && start >= self.judged
+            && let Some(bin) = self.ring.peek_mut(start)
+            && let Some(cell) = bin.watts.get_mut(source)
+        {
+            // A clock that was set back may come by twice.
+            bin.present += u32::from(cell.is_nan());
+            *cell = p0 + slope * (start * BIN_US + BIN_US / 2 - t0.0) as f32;
+            return;
+        }
         let (ring, spare, sources) = (&mut self.ring, &mut self.spare, self.sources.len());
         for index in ring.admit(start..=end, || OpenBin { watts: blank(spare, sources), present: 0 }) {
             let centre = index * BIN_US + BIN_US / 2;
@@ -169,8 +180,8 @@ impl PowerGrid {
             if bin.watts.len() <= source {
                 bin.watts.resize(sources, f32::NAN);
             }
+            bin.present += u32::from(index < self.judged || bin.watts[source].is_nan());
             bin.watts[source] = watts;
-            bin.present += 1;
         }
     }
 

@@ -55,6 +55,10 @@ impl<T> Ring<T> {
         self.open.get(usize::try_from(index - self.first?).ok()?)
     }
 
+    pub fn peek_mut(&mut self, index: i64) -> Option<&mut T> {
+        self.open.get_mut(usize::try_from(index - self.first?).ok()?)
+    }
+
     /// From now on it does not grow towards older bins.
     pub fn begin(&mut self) {
         self.begun = true;

@@ -12,14 +12,25 @@ const SET_BACK_US: i64 = 5_000_000;
 /// Of the sources this share may be sampled more slowly than is said of all.
 const SLOW: f64 = 0.01;
 
+/// What a sample is held against: all of it in one place, as it is touched with every sample.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Recent {
+    ts: Micros,
+    watts: f32,
+    /// Seconds between samples, smoothed.
+    period: f32,
+    /// So far, as far as this counts: 0, 1, or more.
+    samples: u8,
+    strikes: u8,
+}
+
+impl Recent {
+    const NONE: Self = Self { ts: Micros::MIN, watts: 0.0, period: 0.0, samples: 0, strikes: 0 };
+}
+
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Sources {
-    last_ts: Vec<Micros>,
-    last_watts: Vec<f32>,
-    /// Seconds between samples, smoothed.
-    period: Vec<f32>,
-    samples: Vec<u32>,
-    strikes: Vec<u8>,
+    recent: Vec<Recent>,
     /// Watts over the last minute, and the bins that this rests on.
     mean: Vec<f32>,
     mean_bins: Vec<f32>,
@@ -36,15 +47,11 @@ pub(super) struct Sources {
 
 impl Sources {
     pub(super) fn len(&self) -> usize {
-        self.last_ts.len()
+        self.recent.len()
     }
 
     pub(super) fn grow(&mut self, sources: usize) {
-        self.last_ts.resize(sources, Micros::MIN);
-        self.last_watts.resize(sources, 0.0);
-        self.period.resize(sources, 0.0);
-        self.samples.resize(sources, 0);
-        self.strikes.resize(sources, 0);
+        self.recent.resize(sources, Recent::NONE);
         self.mean.resize(sources, 0.0);
         self.mean_bins.resize(sources, 0.0);
         self.is_known.resize(sources, false);
@@ -52,50 +59,45 @@ impl Sources {
 
     /// Takes a sample; gives the one before it where the two are to be joined by a line.
     pub(super) fn take(&mut self, source: usize, ts: Micros, watts: f32) -> Option<(Micros, f32)> {
-        let before = (self.last_ts[source], self.last_watts[source]);
+        let own = &mut self.recent[source];
+        let before = (own.ts, own.watts);
         if ts <= before.0 {
             self.disorder(source, ts, watts);
             return None;
         }
-        (self.last_ts[source], self.last_watts[source]) = (ts, watts);
-        let samples = self.samples[source];
-        self.samples[source] = samples.saturating_add(1);
-        self.strikes[source] = 0;
+        (own.ts, own.watts, own.strikes) = (ts, watts, 0);
         let gap = ts.0.saturating_sub(before.0.0) as f32 * 1e-6;
-        match samples {
-            0 => {
-                self.heard += 1;
-                None
-            }
-            1 => {
-                self.period[source] = gap.min(5.0);
-                self.has_new = true;
-                (gap <= 5.0).then_some(before)
-            }
-            _ => {
-                let period = self.period[source];
-                // A hole is not the period; a slower cadence for good is learned slowly.
-                self.period[source] = period + (gap.min(2.0 * period) - period) / 16.0;
-                (gap <= LONGEST_HOLE as f32 * period.max(0.2)).then_some(before)
-            }
+        if own.samples == 2 {
+            let period = own.period;
+            // A hole is not the period; a slower cadence for good is learned slowly.
+            own.period += (gap.min(2.0 * period) - period) * (1.0 / 16.0);
+            return (gap <= LONGEST_HOLE as f32 * period.max(0.2)).then_some(before);
         }
+        own.samples += 1;
+        if own.samples == 1 {
+            self.heard += 1;
+            return None;
+        }
+        own.period = gap.min(5.0);
+        self.has_new = true;
+        (gap <= 5.0).then_some(before)
     }
 
     fn disorder(&mut self, source: usize, ts: Micros, watts: f32) {
         self.disordered += 1;
-        if self.last_ts[source].0 - ts.0 < SET_BACK_US {
+        let own = &mut self.recent[source];
+        if own.ts.0.saturating_sub(ts.0) < SET_BACK_US {
             return;
         }
-        self.strikes[source] += 1;
-        if self.strikes[source] >= STRIKES {
-            (self.last_ts[source], self.last_watts[source]) = (ts, watts);
-            self.strikes[source] = 0;
+        own.strikes += 1;
+        if own.strikes >= STRIKES {
+            (own.ts, own.watts, own.strikes) = (ts, watts, 0);
         }
     }
 
     /// Every source that has spoken since `deadline` has passed this instant; the deadline, if none has.
     pub(super) fn passed(&self, deadline: Micros) -> Micros {
-        let speaking = self.last_ts.iter().copied().filter(|&ts| ts > deadline);
+        let speaking = self.recent.iter().map(|recent| recent.ts).filter(|&ts| ts > deadline);
         speaking.min().unwrap_or(deadline)
     }
 
@@ -143,7 +145,7 @@ impl Sources {
     /// Seconds between samples: of the slowest but for a hundredth of them, and the root of the mean square.
     pub(super) fn periods(&mut self) -> (f64, f64) {
         self.has_new = false;
-        let mut periods: Vec<f32> = self.period.iter().copied().filter(|&period| period > 0.0).collect();
+        let mut periods: Vec<f32> = self.recent.iter().map(|recent| recent.period).filter(|&period| period > 0.0).collect();
         if periods.is_empty() {
             return (0.0, 0.0);
         }
@@ -180,6 +182,6 @@ impl Sources {
     }
 
     pub(super) fn latest(&self, source: usize) -> Option<f32> {
-        self.samples.get(source).filter(|&&samples| samples > 0).map(|_| self.last_watts[source])
+        self.recent.get(source).filter(|recent| recent.samples > 0).map(|recent| recent.watts)
     }
 }

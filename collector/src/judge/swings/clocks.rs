@@ -1,15 +1,36 @@
 //! The audit of the nodes' clocks, a few nodes a second ([`crate::align::clocks`]).
 
 use super::super::Judge;
+use super::places::Unit;
 use crate::align::clocks::{ClockView, lag};
 use crate::fleet::{NodeMetric, NodeSlot};
 use crate::power::Basis;
 use gridstep_wire::Micros;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Every node's lag is looked at once in so many seconds.
-const ROUND: usize = 60;
+const ROUND: usize = 120;
 /// Seconds between two looks.
 const PERIOD_US: i64 = 1_000_000;
+
+fn column(row: &[f32], unit: usize) -> f64 {
+    row.get(unit).copied().map_or(0.0, f64::from)
+}
+
+/// By job: some forty of its units, and what they do together.
+#[derive(Default)]
+struct Common(BTreeMap<u32, (Vec<usize>, Vec<f64>)>);
+
+impl Common {
+    fn of(&mut self, job: u32, units: &[Unit], rows: &VecDeque<Vec<f32>>) -> &(Vec<usize>, Vec<f64>) {
+        self.0.entry(job).or_insert_with(|| {
+            let all: Vec<usize> = (0..units.len()).filter(|&unit| units[unit].job == Some(job)).collect();
+            let some: Vec<usize> = all.iter().copied().step_by(all.len().div_ceil(40).max(1)).collect();
+            let whole = rows.iter().map(|row| some.iter().map(|&unit| column(row, unit)).sum()).collect();
+            (some, whole)
+        })
+    }
+}
 
 impl Judge {
     pub(super) fn audit_clocks(&mut self, now: Micros) {
@@ -51,21 +72,21 @@ impl Judge {
         if units.is_empty() {
             return;
         }
+        let mut common = Common::default();
         for _ in 0..units.len().div_ceil(ROUND) {
             let unit = swings.audit_next % units.len();
             swings.audit_next = unit + 1;
             let Some(job) = units[unit].job else { continue };
             let rows = swings.units.bins();
-            let column = |row: &Vec<f32>, unit: usize| row.get(unit).copied().map_or(0.0, f64::from);
             let own: Vec<f64> = rows.iter().map(|row| column(row, unit)).collect();
-            // Some forty others of its job tell what that does.
-            let others: Vec<usize> = (0..units.len()).filter(|&other| other != unit && units[other].job == Some(job)).collect();
-            let stride = others.len().div_ceil(40).max(1);
-            let whole: Vec<f64> =
-                rows.iter().map(|row| others.iter().step_by(stride).map(|&other| column(row, other)).sum()).collect();
+            let (others, whole) = common.of(job, units, rows);
+            // Less what is its own.
+            let is_part = others.contains(&unit);
+            let whole: Vec<f64> = whole.iter().zip(&own).map(|(whole, own)| if is_part { whole - own } else { *whole }).collect();
+            let alone = others.len() == usize::from(is_part);
             let node = units[unit].node as usize;
             if let Some(view) = swings.clocks.get_mut(node)
-                && !others.is_empty()
+                && !alone
             {
                 // What cannot be told now may have been told before.
                 view.lag_seconds = lag(&own, &whole).map(|bins| bins * 0.1).or(view.lag_seconds);

@@ -63,7 +63,7 @@ impl Judge {
     }
 
     /// Shares by job, rack, feeder and node; the shares of one level sum to 1, what is small is «other».
-    pub(super) fn contributors(&self, moved: &[f64]) -> Vec<Contributor> {
+    pub(super) fn contributors<'a>(&'a self, moved: &[f64]) -> Vec<Contributor> {
         let total: f64 = moved.iter().sum();
         if total.abs() < 1e-6 {
             return Vec::new();
@@ -71,19 +71,19 @@ impl Judge {
         let basis = self.basis.unwrap_or_default();
         let units = &self.swings.places.units;
         let node = |unit: usize| units.get(unit).map_or(usize::MAX, |unit| unit.node as usize);
-        let job = |unit: usize| units.get(unit)?.job.map(|job| self.fleet.jobs()[job as usize].clone());
+        let job = |unit: usize| units.get(unit)?.job.map(|job| self.fleet.jobs()[job as usize].as_str());
         let place = |unit: usize| self.fleet.nodes().get(node(unit)).filter(|_| basis != Basis::Meter)?.place.as_ref();
         let name = |unit: usize| match basis {
             Basis::Meter => None,
-            _ => self.fleet.nodes().get(node(unit)).map(|node| node.name.clone()),
+            _ => self.fleet.nodes().get(node(unit)).map(|node| node.name.as_str()),
         };
-        let level = |what: &str, name: &dyn Fn(usize) -> Option<String>| {
-            let mut groups: BTreeMap<String, f64> = BTreeMap::new();
+        let level = |what: &str, name: &dyn Fn(usize) -> Option<&'a str>| {
+            let mut groups: BTreeMap<&str, f64> = BTreeMap::new();
             for (unit, watts) in moved.iter().enumerate() {
                 *groups.entry(name(unit).unwrap_or_default()).or_default() += watts / total;
             }
             let mut other = groups.remove("").unwrap_or(0.0);
-            let mut named: Vec<(String, f64)> = groups.into_iter().collect();
+            let mut named: Vec<(&str, f64)> = groups.into_iter().collect();
             named.sort_by(|a, b| b.1.total_cmp(&a.1));
             if named.len() > NAMED {
                 other += named.split_off(NAMED).iter().map(|group| group.1).sum::<f64>();
@@ -92,14 +92,14 @@ impl Judge {
                 return Vec::new();
             }
             if other.abs() > 1e-9 {
-                named.push(("other".into(), other));
+                named.push(("other", other));
             }
-            let share = |(name, share): (String, f64)| Contributor { who: object(json!({ what: name })), share };
+            let share = |(name, share): (&str, f64)| Contributor { who: object(json!({ what: name })), share };
             named.into_iter().map(share).collect::<Vec<_>>()
         };
         let mut shares = level("job", &job);
-        shares.extend(level("rack", &|unit| place(unit).map(|place| place.rack.clone())));
-        shares.extend(level("feeder", &|unit| feeder_name(&self.fleet, basis, node(unit)).map(str::to_owned)));
+        shares.extend(level("rack", &|unit| place(unit).map(|place| place.rack.as_str())));
+        shares.extend(level("feeder", &|unit| feeder_name(&self.fleet, basis, node(unit))));
         shares.extend(level("node", &name));
         shares
     }

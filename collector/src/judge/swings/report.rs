@@ -22,6 +22,8 @@ const GROWING: f64 = -0.005;
 const GROWING_CYCLES: f64 = 5.0;
 /// Steps of the fleet and of a feeder that begin this close together are one, seconds.
 const SAME: f64 = 3.0;
+/// A step is told anew every second for so long, then once in so long; seconds.
+const FRESH: f64 = 5.0;
 /// A step that consists of what is imputed to more than this is not confirmed.
 const IMPUTED: f64 = 0.5;
 /// With less of the data nothing is confirmed.
@@ -91,6 +93,13 @@ impl Judge {
             None => self.place_of_step(scope, cause, step, at),
         };
         if place.is_some_and(|place| self.is_anothers(scope, place)) {
+            return;
+        }
+        // A revision a second while it is young, then one in five.
+        let is_told = |incident: &Incident| {
+            incident.confirmed && at.since(step.opened_at) > FRESH && at.since(incident.updated_at) < FRESH && !step.settled
+        };
+        if known.is_some() && place.is_some_and(|place| is_told(self.book.get(place))) {
             return;
         }
         let id = place.map(|place| self.book.get(place).id.clone());
