@@ -40,6 +40,7 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
+    #[inline]
     pub fn put(&mut self, source: usize, ts: Micros, arrival: Micros) {
         if self.now.len() <= source {
             self.now.resize(source + 1, UNKNOWN);

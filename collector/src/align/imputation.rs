@@ -1,5 +1,6 @@
 //! What stands in for sources that are missing: their own mean of the last minute times the ratio by which the sources of their job
-//! stand above or below theirs (measured on 64 real nodes: three missing cost 0.4 % of the sum at p99).
+//! stand above or below theirs. The mean of one that is missing goes on with what stands in for it: after a step of the job all means move to the new
+//! level alike (measured on 64 real nodes: three missing cost 0.4 % of the sum at p99).
 
 use super::sources::Sources;
 

@@ -130,6 +130,7 @@ impl PowerGrid {
     }
 
     /// Takes one sample of a source. Samples of a source come in the order of their stamps; one that does not is late.
+    #[inline]
     pub fn put(&mut self, source: usize, ts: Micros, watts: f32) {
         if !watts.is_finite() {
             return;
@@ -173,7 +174,7 @@ impl PowerGrid {
                 }
                 let bin = ring.bin(index);
                 let imputed = bin.watts[source];
-                self.sources.learn(source, watts);
+                self.sources.relearn(source, imputed, watts);
                 self.amended.push(Amended { at: Micros(centre), source: source as u32, imputed, watts });
             }
             let bin = ring.bin(index);
@@ -248,6 +249,8 @@ impl PowerGrid {
                 } else if self.sources.is_known(source) {
                     let ratio = ratios.as_ref().and_then(|ratios| ratios.of(job_of(job, source)));
                     *value = self.sources.mean(source) * ratio.unwrap_or(1.0);
+                    // It goes the way of those that it is measured against.
+                    self.sources.learn(source, *value);
                     imputed += f64::from(*value);
                     self.missing.push(source as u32);
                 } else {

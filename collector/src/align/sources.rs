@@ -58,6 +58,7 @@ impl Sources {
     }
 
     /// Takes a sample; gives the one before it where the two are to be joined by a line.
+    #[inline]
     pub(super) fn take(&mut self, source: usize, ts: Micros, watts: f32) -> Option<(Micros, f32)> {
         let own = &mut self.recent[source];
         let before = (own.ts, own.watts);
@@ -132,6 +133,11 @@ impl Sources {
         let bins = (self.mean_bins[source] + 1.0).min(MEAN_BINS);
         self.mean_bins[source] = bins;
         self.mean[source] += (watts - self.mean[source]) / bins;
+    }
+
+    /// In place of what had been imputed.
+    pub(super) fn relearn(&mut self, source: usize, imputed: f32, watts: f32) {
+        self.mean[source] += (watts - imputed) / self.mean_bins[source].max(1.0);
     }
 
     /// The same for all, none of them missing.

@@ -53,6 +53,23 @@ fn a_silent_node_is_no_step() {
     assert!((sums[150].2 - 2.0 / 3.0).abs() < 1e-9);
 }
 
+/// Its job goes to another level while it is silent, and it with its job, for good.
+#[test]
+fn a_silent_node_follows_its_job() {
+    let mut grid = grid();
+    for tick in 0..1800 {
+        let t = f64::from(tick) * 0.1;
+        for source in (0..4).filter(|&source| source < 3 || t < 20.0) {
+            grid.put(source, Micros::from_seconds(t), if t < 40.0 { 300.0 } else { 500.0 });
+        }
+        if tick % 100 == 99 {
+            for (at, sum, _) in bins(&mut grid, t, &[Some(0); 4]).into_iter().filter(|bin| bin.0 > 41.0) {
+                assert!((sum - 2000.0).abs() < 20.0, "{at}: {sum}");
+            }
+        }
+    }
+}
+
 /// One of four comes two seconds late with other news than its job: the others are judged after 0.6 s, it is put right before the end.
 #[test]
 fn what_is_late_replaces_what_stood_in_for_it() {
