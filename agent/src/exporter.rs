@@ -1,6 +1,7 @@
 //! batcher ─▶ **exporter**: `/metrics`, `/healthz`, `/readyz`. A scrape never touches the driver.
 
 mod dcgm;
+mod own;
 mod readings;
 
 pub use dcgm::Names;
@@ -50,6 +51,7 @@ impl Config {
 /// Everything that `/metrics` shows.
 pub struct Metrics {
     registry: Registry,
+    own: own::Own,
     pub(crate) readings: Readings,
     pub reader_up: IntGauge,
     pub reader_restarts: IntCounter,
@@ -68,8 +70,10 @@ impl Metrics {
         let counter = |name: &str, help: &str| add(&registry, IntCounter::new(format!("gridstep_agent_{name}"), help)?);
         let gauge = |name: &str, help: &str| add(&registry, IntGauge::new(format!("gridstep_agent_{name}"), help)?);
         let driver_seconds = Counter::new("gridstep_agent_driver_seconds_total", "wall time spent inside the driver")?;
+        let readings = add(&registry, Readings::new()?)?;
         Ok(Self {
-            readings: add(&registry, Readings::new()?)?,
+            own: add(&registry, own::Own::new(readings.clone())?)?,
+            readings,
             reader_up: gauge("reader_up", "1: the child process that talks to the driver delivers")?,
             reader_restarts: counter("reader_restarts_total", "starts of a replacement for the reader")?,
             driver_seconds: add(&registry, driver_seconds)?,
@@ -114,6 +118,7 @@ fn plain(text: String) -> impl IntoResponse {
 
 /// Until dropped: then open connections end too, and nobody goes on scraping what does not change any more.
 pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, names: Names, node: String) -> std::io::Result<()> {
+    metrics.own.name(&node);
     let ready = |State(metrics): State<Arc<Metrics>>| async move {
         if metrics.reader_up.get() == 1 {
             (StatusCode::OK, "ready\n")

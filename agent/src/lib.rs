@@ -19,6 +19,7 @@ pub mod reader;
 pub mod service;
 pub mod spool;
 pub mod supervisor;
+pub mod top;
 pub mod uplink;
 
 use anyhow::Context;

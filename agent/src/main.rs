@@ -1,7 +1,7 @@
 //! `gridstep-agent`: arguments, configuration, run, exit code.
 
 use clap::{Parser, Subcommand};
-use gridstep_agent::{config, probe, reader, service};
+use gridstep_agent::{config, probe, reader, service, top};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -56,6 +56,14 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// A live view of this node: each GPU's power, temperatures, clocks, activity, links, and what holds it back.
+    ///
+    /// Shows what the running agent tells at its HTTP endpoint, and does not touch the driver.
+    #[command(after_help = "Exit codes: 0 done, 64 wrong usage, 69 no agent answers.\n\nExamples:\n  \
+        gridstep-agent top\n  \
+        gridstep-agent top --config /etc/gridstep/agent.toml\n  \
+        ssh node00017 gridstep-agent top --once")]
+    Top(top::Arguments),
     /// The child process that talks to the driver.
     #[command(hide = true)]
     Reader(reader::Arguments),
@@ -67,6 +75,12 @@ fn main() -> ExitCode {
         Ok(Arguments { command: Command::Probe { nvml_library, json } }) => match probe::run(nvml_library.as_deref(), json) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error, UNAVAILABLE),
+        },
+        Ok(Arguments { command: Command::Top(arguments) }) => match top::run(&arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(top::Failure::Usage(error)) => fail(&error, USAGE),
+            Err(top::Failure::Unavailable(error)) => fail(&error, UNAVAILABLE),
+            Err(top::Failure::Failed(error)) => fail(&error, 1),
         },
         Ok(Arguments { command: Command::CheckConfig { config: path } }) => match config::load(Some(&path)) {
             Ok(_) => {

@@ -220,7 +220,7 @@ fn labels(index: u32, gpu: &Gpu) -> Vec<LabelPair> {
     vec![label("gpu", index.to_string()), label("uuid", gpu.uuid.clone())]
 }
 
-fn label(name: &str, value: String) -> LabelPair {
+pub(super) fn label(name: &str, value: String) -> LabelPair {
     let mut pair = LabelPair::default();
     pair.set_name(name.into());
     pair.set_value(value);

@@ -10,6 +10,7 @@ mod node;
 mod probe;
 mod spool;
 mod stopping;
+mod top;
 
 use collector::{Collector, Seen};
 use node::Node;
