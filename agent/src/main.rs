@@ -37,8 +37,9 @@ enum Command {
     /// Reads all GPUs ten times through NVML, which takes about two seconds. Needs neither a configuration
     /// nor a collector, and changes nothing.
     ///
-    /// The first table has a column for each GPU that answers, so that one that differs from its neighbours
-    /// stands out. Below it stands what NVML said of each metric that is missing.
+    /// First stands what is well and what to look at. The first table has a column for each GPU that answers, so
+    /// that one that differs from its neighbours stands out; where the terminal is narrow, names and figures are
+    /// short. Below it stands what NVML said of each metric that is missing. NO_COLOR keeps it plain.
     ///
     /// The last table has the time that calls into the driver took, the most expensive first. While the agent
     /// runs, it asks for names and handles once, for power and events ten times a second, and for everything
@@ -52,7 +53,8 @@ enum Command {
         /// Path or name of the NVML library; default libnvidia-ml.so.1.
         #[arg(long)]
         nvml_library: Option<PathBuf>,
-        /// One JSON document: driver_version, nvml_version, gpus (metrics in base units, missing with reasons), node, calls.
+        /// One JSON document: driver_version, nvml_version, checks, gpus (metrics in base units,
+        /// missing with reasons, parts), node, parts, calls.
         #[arg(long)]
         json: bool,
     },

@@ -3,6 +3,7 @@
 use super::{GpuReport, Report};
 use gridstep_wire::catalog;
 use gridstep_wire::pb::metric::Kind;
+use gridstep_wire::reasons;
 use serde::Serialize;
 
 /// Time in the driver that the agent allows itself, a second and GPU.
@@ -34,6 +35,7 @@ pub(super) fn checks(report: &Report, rounds: u32) -> Vec<Check> {
         check("driver", (true, format!("{}, NVML {}", report.driver_version, report.nvml_version))),
         check("GPUs", gpus(report)),
         check("activity", activity(&answering)),
+        check("clocks", clocks(&answering)),
         check("alike", alike(&answering)),
         check("health", health(&answering)),
         check("cost", cost(report, answering.len(), rounds)),
@@ -56,9 +58,23 @@ fn activity(gpus: &[&GpuReport]) -> (bool, String) {
     }
 }
 
+/// What holds clocks down now. A power cap is normal under load.
+fn clocks(gpus: &[&GpuReport]) -> (bool, String) {
+    let bits = |gpu: &GpuReport| gpu.metrics.get("clocks_event_reasons").map_or(0, |&bits| bits as u64);
+    let held = |gpu: &&GpuReport| {
+        let words = reasons::words(bits(gpu) & !reasons::GPU_IDLE);
+        (!words.is_empty()).then(|| format!("GPU {}: {}", gpu.index, words.join(", ")))
+    };
+    let held: Vec<String> = gpus.iter().filter_map(held).collect();
+    let grave = |gpu: &&GpuReport| bits(gpu) & !(reasons::GPU_IDLE | reasons::SW_POWER_CAP | reasons::APPLICATIONS_CLOCKS) != 0;
+    let text = if held.is_empty() { "nothing holds them down".into() } else { held.join("; ") };
+    (!gpus.iter().any(grave), text)
+}
+
 /// States in which one GPU is not like the others.
 fn alike(gpus: &[&GpuReport]) -> (bool, String) {
-    let states = catalog::GPU.iter().filter(|metric| metric.kind == Kind::State && !DIFFER.contains(&metric.name));
+    let told = |name: &str| DIFFER.contains(&name) || FAULTS.iter().any(|fault| fault.0 == name);
+    let states = catalog::GPU.iter().filter(|metric| metric.kind == Kind::State && !told(metric.name));
     let mut odd = Vec::new();
     for metric in states {
         let values: Vec<(u32, f64)> = gpus.iter().filter_map(|gpu| Some((gpu.index, *gpu.metrics.get(metric.name)?))).collect();

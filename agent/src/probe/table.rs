@@ -15,8 +15,14 @@ const MIB: f64 = 1_048_576.0;
 
 pub(super) fn text(report: &Report, paper: &Paper) -> String {
     let mut out = String::new();
+    let mut models: Vec<&str> = report.gpus.iter().map(|gpu| gpu.model.as_str()).filter(|model| !model.is_empty()).collect();
+    models.dedup();
+    if let [model] = models[..] {
+        let _ = writeln!(out, "{}", paper.paint(model, Tone::Head));
+    }
     for gpu in &report.gpus {
-        let line = format!("GPU {}  {}  {}  {}", gpu.index, gpu.model, gpu.uuid, gpu.pci_bus_id);
+        let model = if models.len() > 1 { format!("{}  ", gpu.model) } else { String::new() };
+        let line = format!("GPU {}  {model}{}  {}", gpu.index, gpu.uuid, gpu.pci_bus_id);
         let _ = writeln!(out, "{}", paper.wrapped(line.trim_end(), 7));
         if let Some(fault) = &gpu.fault {
             let _ = writeln!(out, "{}", paper.paint(&format!("       does not answer: {fault}"), Tone::Alarm));
@@ -200,7 +206,8 @@ fn brief_unit(metric: &Metric) -> &'static str {
     match metric.unit {
         "1" if metric.name.ends_with("_ratio") => "%",
         "By/s" => "B/s",
-        "By" => "B",
+        "By" if metric.kind == Kind::Counter => "B",
+        "By" => "GiB",
         "bit/s" => "b/s",
         "Cel" => "°C",
         "1" => "",
@@ -213,7 +220,11 @@ fn brief(metric: &Metric, value: f64) -> String {
     if metric.name == "clocks_event_reasons" {
         return format!("{:x}h", value as u64);
     }
-    let value = if metric.name.ends_with("_ratio") { value * 100.0 } else { value };
+    if metric.name.ends_with("_ratio") {
+        let digits = usize::from(value > 0.0 && value < 0.095);
+        return format!("{:.digits$}", value * 100.0);
+    }
+    let value = if brief_unit(metric) == "GiB" { value / GIB } else { value };
     let (value, power) = match value.abs() {
         v if v >= 9.9995e11 => (value / 1e12, "T"),
         v if v >= 9.9995e8 => (value / 1e9, "G"),
@@ -272,5 +283,8 @@ mod tests {
         let watts = &catalog::GPU[catalog::index(catalog::GPU, "power_watts") as usize];
         let of = [0.0, 5.25, 71.26, 345.1, 1965.0, 12_345.6, 76_235_194_368.0, 999_960.0].map(|value| brief(watts, value));
         assert_eq!(of, ["0", "5.25", "71.3", "345", "1965", "12k", "76G", "1.0M"]);
+        let of = |name, value| brief(&catalog::GPU[catalog::index(catalog::GPU, name) as usize], value);
+        assert_eq!(of("hbm_used_bytes", 76_235_194_368.0), "71.0");
+        assert_eq!([0.0, 0.0081, 0.18, 1.0].map(|share| of("sm_active_ratio", share)), ["0", "0.8", "18", "100"]);
     }
 }

@@ -69,12 +69,12 @@ pub(super) struct View {
     pub(super) history: BTreeMap<u32, VecDeque<f64>>,
     /// Of all GPUs together.
     pub(super) total: VecDeque<f64>,
-    costs: VecDeque<(Instant, Counters)>,
+    pub(super) costs: VecDeque<(Instant, Counters)>,
 }
 
 /// Counters of which rates are told.
 #[derive(Debug, Default, Clone, Copy)]
-struct Counters {
+pub(super) struct Counters {
     cpu: Option<f64>,
     driver: Option<f64>,
     sent: Option<f64>,
