@@ -268,7 +268,8 @@ mod tests {
     #[test]
     fn eight_gpus_fit_eighty_columns() {
         let full = |index| {
-            let values = catalog::GPU.iter().map(|metric| (metric.name, 123_456.789));
+            let value = |metric: &Metric| if metric.name.ends_with("_ratio") { 0.5 } else { 123_456.789 };
+            let values = catalog::GPU.iter().map(|metric| (metric.name, value(metric)));
             GpuReport { index, metrics: values.collect(), ..GpuReport::default() }
         };
         let report = Report { gpus: (0..8).map(full).collect(), ..Report::default() };

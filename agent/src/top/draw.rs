@@ -13,13 +13,12 @@ use ratatui::text::{Line, Span};
 const HEAD: usize = 5;
 const FOOT: usize = 2;
 
-const HELP: [&str; 9] = [
+const HELP: [&str; 8] = [
     "power     watts now; the bar goes up to the limit; the line is of the past",
     "°C HBM    temperatures of core and memory      GiB  memory used, and all",
     "MHz       clock of the SMs      SM TC  share of their, of tensor cores' cycles",
     "NVL PCIe  bytes a second, both directions",
     "held by   what limits the clocks now, or why the GPU does not answer",
-    "",
     "up, down or k, j  choose a GPU    s  sort by GPU, power, temperature, SM",
     "space             pause           ?  this help, or back",
     "q, Esc, Ctrl-C    end",
