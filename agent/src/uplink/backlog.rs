@@ -62,7 +62,12 @@ impl Backlog {
                 }
                 Err(error) => {
                     let pause = backoff.next(rand::random());
-                    tracing::warn!(reason = format!("{error:#}"), again_in = ?pause, "the backlog is not delivered");
+                    let reason = format!("{error:#}");
+                    if is_gone(&error) {
+                        tracing::debug!(reason, again_in = ?pause, "the backlog waits for the collector");
+                    } else {
+                        tracing::warn!(reason, again_in = ?pause, "the backlog is not delivered");
+                    }
                     sleep(pause).await;
                 }
             }
@@ -150,5 +155,23 @@ impl Backlog {
         };
         self.queue.metrics.drop(reason, 1, message.samples());
         true
+    }
+}
+
+/// The collector went away, or is about to: the stream of what is live ends too, and says so.
+fn is_gone(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<tonic::Status>().is_some_and(|status| status.code() == tonic::Code::Unavailable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_collector_that_stops_is_told_of_once() {
+        let broke = |status: tonic::Status| Err::<(), _>(status).context("its stream broke").unwrap_err();
+        assert!(is_gone(&broke(tonic::Status::unavailable("the collector is stopping"))));
+        assert!(!is_gone(&broke(tonic::Status::invalid_argument("batch"))));
+        assert!(!is_gone(&anyhow::anyhow!("the collector closed the stream")));
     }
 }
