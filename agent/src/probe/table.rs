@@ -268,7 +268,11 @@ mod tests {
     #[test]
     fn eight_gpus_fit_eighty_columns() {
         let full = |index| {
-            let value = |metric: &Metric| if metric.name.ends_with("_ratio") { 0.5 } else { 123_456.789 };
+            let value = |metric: &Metric| match metric.name {
+                "clocks_event_reasons" => 256.0,
+                name if name.ends_with("_ratio") => 0.5,
+                _ => 123_456.789,
+            };
             let values = catalog::GPU.iter().map(|metric| (metric.name, value(metric)));
             GpuReport { index, metrics: values.collect(), ..GpuReport::default() }
         };
