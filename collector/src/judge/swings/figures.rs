@@ -131,7 +131,8 @@ impl Judge {
         oscillation::gain(hertz, self.sampling())
     }
 
-    pub(super) fn sampling(&self) -> crate::align::Sampling {
+    /// How finely what is judged is sampled.
+    pub fn sampling(&self) -> crate::align::Sampling {
         match self.basis.unwrap_or_default() {
             Basis::Gpu => self.gpu_power.sampling(),
             Basis::Node => self.node_power.sampling(),
