@@ -2,6 +2,7 @@
 
 mod incidents;
 mod replay;
+mod report;
 mod run;
 mod table;
 
@@ -26,6 +27,7 @@ enum Command {
     Run(run::Run),
     Replay(replay::Replay),
     Incidents(incidents::Incidents),
+    Report(report::ReportOf),
     CheckConfig(CheckConfig),
 }
 
@@ -100,6 +102,7 @@ impl Cli {
             Command::Run(run) => run.run(),
             Command::Replay(replay) => replay.run(),
             Command::Incidents(incidents) => incidents.run(),
+            Command::Report(report) => report.run(),
             Command::CheckConfig(check) => {
                 Config::read(&check.config)?;
                 println!("{}: ok", check.config.display());

@@ -7,6 +7,7 @@
 mod changes;
 mod clock;
 mod incident;
+mod log;
 mod page;
 mod plots;
 mod quality;
@@ -16,6 +17,7 @@ mod spectra;
 mod trace;
 
 pub use changes::{Change, Changes, Histogram};
+pub(crate) use log::Log;
 pub use page::page;
 pub use recorder::Recorder;
 pub use spectra::Spectra;

@@ -53,7 +53,9 @@ pub(super) fn feed(
             break;
         }
         judge.advance(at);
-        if let Some(recorder) = recorder.as_mut().filter(|_| fed.span.is_none_or(|(_, last)| at.0 / SECOND_US != last.0 / SECOND_US)) {
+        if let Some(recorder) =
+            recorder.as_mut().filter(|_| fed.span.is_none_or(|(_, last)| at.0 / SECOND_US != last.0 / SECOND_US))
+        {
             recorder.look(judge);
         }
         feeds[index].select(number, chunk);

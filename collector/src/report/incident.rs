@@ -1,9 +1,9 @@
 //! Incidents with their figures and contributors.
 
+use super::Report;
 use super::clock::{duration, time};
 use super::page::swings;
 use super::quantity::{change, digits, escape, percent, watts};
-use super::Report;
 use crate::incidents::{Contributor, Incident, Kind, Severity};
 use serde_json::Value;
 use std::fmt::Write;
@@ -37,7 +37,7 @@ fn one(report: &Report, number: usize, incident: &Incident) -> String {
     };
     let mut html = format!(
         "<div class=\"incident{class}\" id=\"incident-{number}\"><h3>#{number} {}<span class=\"tag{class}\">{severity}</span>{confirmed}</h3>\n\
-         <p>{}</p>\n<p class=\"note\">{} to half of its way or onset; told {} after it; {ended}</p>\n<dl>",
+         <p>{}</p>\n<p class=\"note\">Onset {}, told {} later; {ended}</p>\n<dl>",
         escape(&incident.cause.replace('_', " ")),
         escape(&incident.summary),
         time(incident.started_at),
@@ -63,6 +63,9 @@ fn shown(name: &str, value: &Value) -> Option<(String, String)> {
         "watts_per_second" => ("steepest".into(), format!("{}/s", change(value))),
         "delta_watts" => ("change of level".into(), change(value)),
         "amplitude_watts" => ("peak to peak".into(), watts(value)),
+        "limit_watts" => ("limit".into(), watts(value)),
+        "limit_seconds" => ("limit holds within".into(), format!("{value} s")),
+        "before_watts" | "after_watts" => (format!("level {}", plain("_watts")), watts(value)),
         "rise_seconds" => ("from 10 to 90 %".into(), format!("{} s", digits(value))),
         "damping_ratio" => ("damping".into(), percent_signed(value)),
         name if name.ends_with("_watts") => (plain("_watts"), watts(value)),

@@ -84,10 +84,10 @@ fn summary(report: &Report) -> Vec<String> {
     let verdict = match steps + lines + over {
         0 => "No change of power was beyond a limit.".to_owned(),
         _ => format!(
-            "{} beyond their limits, {} beyond the limit, {} of demand above the contract.",
+            "Beyond a limit: {}, {}, {}.",
             plural(steps, "change of level", "changes of level"),
             plural(lines, "sustained oscillation", "sustained oscillations"),
-            plural(over, "time", "times")
+            plural(over, "period of demand", "periods of demand")
         ),
     };
     let mut lines = vec![format!("<p><b>{verdict}</b></p>")];
@@ -142,8 +142,10 @@ fn capital(text: &str) -> String {
 
 fn fleet(report: &Report) -> String {
     let size = &report.facts.size;
-    let counts = [(size.gpus, "GPUs"), (size.nodes, "nodes"), (size.racks, "racks"), (size.feeders, "feeders"), (size.meters, "meters")];
-    let counts: Vec<String> = counts.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
+    let counts =
+        [(size.gpus, "GPUs"), (size.nodes, "nodes"), (size.racks, "racks"), (size.feeders, "feeders"), (size.meters, "meters")];
+    let counts: Vec<String> =
+        counts.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
     let jobs: Vec<String> = size.jobs.iter().take(8).map(|job| escape(job)).collect();
     let more = size.jobs.len().saturating_sub(8);
     let jobs = format!("{}{}", jobs.join(", "), if more > 0 { format!(" and {more} more") } else { String::new() });
@@ -332,3 +334,6 @@ fn demand(report: &Report) -> String {
     }
     html
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,9 @@
 //! How complete the data are, what the figures mean, and what is not claimed.
 
+use super::Report;
+use super::clock::duration;
 use super::page::{meaning, row};
 use super::quantity::{digits, escape, hertz, percent, watts};
-use super::clock::duration;
-use super::Report;
 use crate::power::Basis;
 use std::fmt::Write;
 
@@ -21,7 +21,10 @@ fn table(report: &Report) -> String {
     let mut html = String::new();
     if let Some(whole) = report.trace.whole() {
         let known = f64::from(whole.seconds);
-        html += &row("Time that is known", &format!("{} of {}, {}", duration(known), duration(asked), percent((known / asked).min(1.0))));
+        html += &row(
+            "Time that is known",
+            &format!("{} of {}, {}", duration(known), duration(asked), percent((known / asked).min(1.0))),
+        );
         html += &row("Sources in it, mean", &percent(whole.completeness));
         html += &row("Sources in it, least of any 100 ms", &percent(whole.least_completeness));
     }
@@ -37,7 +40,12 @@ fn table(report: &Report) -> String {
         html += &row("Whole nodes, estimated from boards", &watts(estimate));
     }
     if let Some(calibration) = facts.meter_calibration {
-        let text = format!("{} + {} × nodes, to {}", watts(calibration.offset_watts), digits(calibration.gain), percent(calibration.error_ratio));
+        let text = format!(
+            "{} + {} × nodes, to {}",
+            watts(calibration.offset_watts),
+            digits(calibration.gain),
+            percent(calibration.error_ratio)
+        );
         html += &row("Site meters by the nodes", &text);
     }
     html

@@ -8,7 +8,7 @@ use gridstep_wire::Micros;
 use std::collections::BTreeMap;
 
 /// A spectrum is over so many seconds; so often one is taken.
-const SPECTRUM_SECONDS: f64 = 102.4;
+pub(super) const SPECTRUM_SECONDS: f64 = 102.4;
 /// Quarters of an hour kept: a month.
 const QUARTERS: usize = 31 * 96;
 

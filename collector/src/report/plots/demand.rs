@@ -19,8 +19,12 @@ pub(in crate::report) fn demand(report: &Report) -> String {
         let (name, scale) = unit(top);
         let span = Clock(first.start.seconds()..last.start.seconds() + QUARTER);
         let ends = [(span.0.start, limit), (span.0.end, limit)];
-        let mut chart =
-            ChartBuilder::on(area).margin(8).x_label_area_size(28).y_label_area_size(70).build_cartesian_2d(span, 0.0..top)?;
+        let mut chart = ChartBuilder::on(area)
+            .margin(8)
+            .margin_right(24)
+            .x_label_area_size(28)
+            .y_label_area_size(70)
+            .build_cartesian_2d(span, 0.0..top)?;
         chart
             .configure_mesh()
             .light_line_style(WHITE)

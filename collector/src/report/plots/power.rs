@@ -38,6 +38,7 @@ fn draw(report: &Report, area: &Area<'_>) -> Drawn {
     let mut chart = ChartBuilder::on(area)
         .margin(8)
         .margin_top(18)
+        .margin_right(24)
         .x_label_area_size(28)
         .y_label_area_size(LABELS)
         .build_cartesian_2d(span(report), watts.clone())?;
@@ -50,12 +51,20 @@ fn draw(report: &Report, area: &Area<'_>) -> Drawn {
         .y_labels(7)
         .y_label_formatter(&|watts| format!("{} {name}", digits(watts / scale)))
         .draw()?;
+    let (mut labelled, mut beside) = (None, 0);
     for (number, incident) in swings(report) {
         let (start, end) = extent(report, incident);
+        // What lasts is paler, and has a bar along the top.
+        let lasts = end - start > 0.02 * (report.to.since(report.from));
         let corners = [(start, watts.start), (end, watts.end)];
-        chart.draw_series([Rectangle::new(corners, INCIDENT.mix(0.28).filled())])?;
+        chart.draw_series([Rectangle::new(corners, INCIDENT.mix(if lasts { 0.12 } else { 0.45 }).filled())])?;
+        let bar = [(start, watts.end - 0.012 * (watts.end - watts.start)), (end, watts.end)];
+        chart.draw_series([Rectangle::new(bar, INCIDENT.filled())])?;
+        // Numbers that would lie on each other go beside each other.
+        let from_last = start - labelled.replace(start).unwrap_or(f64::NEG_INFINITY);
+        beside = if from_last < 0.03 * report.to.since(report.from) { beside + 24 } else { 0 };
         let style = small().color(&LIMIT);
-        chart.draw_series([EmptyElement::at((start, watts.end)) + Text::new(format!("#{number}"), (0, -14), style)])?;
+        chart.draw_series([EmptyElement::at((start, watts.end)) + Text::new(format!("#{number}"), (beside, -14), style)])?;
     }
     for run in report.trace.runs() {
         let edge = |of: fn(&Bucket) -> f64| run.iter().map(move |bucket| (middle(report, bucket), of(bucket)));
@@ -98,6 +107,7 @@ pub(in crate::report) fn completeness(report: &Report) -> String {
     svg(110, |area| {
         let mut chart = ChartBuilder::on(area)
             .margin(8)
+            .margin_right(24)
             .x_label_area_size(28)
             .y_label_area_size(LABELS)
             .build_cartesian_2d(span(report), 0.0..1.05)?;

@@ -4,6 +4,7 @@ use super::{Area, Drawn, FLOOR, GRID, INK, LIMIT, SUM, small, svg};
 use crate::report::quantity::{self, digits, unit};
 use crate::report::{Report, Spectra};
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 pub(in crate::report) fn spectrum(report: &Report) -> String {
     report.spectra.as_ref().map_or_else(String::new, |spectra| svg(360, |area| draw(report, spectra, area)))
@@ -39,7 +40,8 @@ fn draw(report: &Report, spectra: &Spectra, area: &Area<'_>) -> Drawn {
         .draw()?;
     let claim = facts.claim_limit_hz.clamp(first, last);
     chart.draw_series([Rectangle::new([(claim, bottom), (last, top)], FLOOR.mix(0.18).filled())])?;
-    let line = |watts: fn(&(f64, f64, f64)) -> f64| lines.iter().map(move |line| (line.0, shown(watts(line)))).collect::<Vec<_>>();
+    let line =
+        |watts: fn(&(f64, f64, f64)) -> f64| lines.iter().map(move |line| (line.0, shown(watts(line)))).collect::<Vec<_>>();
     let threshold = lines.iter().map(|line| (line.0, shown(facts.threshold_ratio * line.2)));
     chart.draw_series(LineSeries::new(line(|line| line.2), FLOOR.stroke_width(1)))?;
     chart.draw_series(DashedLineSeries::new(threshold, 4, 4, FLOOR.stroke_width(1)))?;
@@ -51,7 +53,10 @@ fn draw(report: &Report, spectra: &Spectra, area: &Area<'_>) -> Drawn {
     chart.draw_series([EmptyElement::at((first, limit)) + Text::new(text, (6, -16), style)])?;
     if claim < last {
         let text = format!("nothing is claimed above {}", quantity::hertz(claim));
-        chart.draw_series([EmptyElement::at((claim, top)) + Text::new(text, (6, 6), small())])?;
+        let is_right = (claim / first).ln() > 0.6 * (last / first).ln();
+        let (side, offset) = if is_right { (HPos::Right, -6) } else { (HPos::Left, 6) };
+        let style = small().pos(Pos::new(side, VPos::Top));
+        chart.draw_series([EmptyElement::at((claim, top)) + Text::new(text, (offset, 6), style)])?;
     }
     Ok(())
 }
