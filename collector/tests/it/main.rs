@@ -11,4 +11,5 @@ mod malformed;
 mod recording;
 mod scenarios;
 mod stream;
+mod swings;
 mod tls;

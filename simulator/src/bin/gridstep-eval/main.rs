@@ -3,6 +3,7 @@
 //! The judging runs in this process, exactly as in the collector: samples in the order of their arrival. The fleets are made here, by
 //! seed; none of the detectors' code is used to make or to score them.
 
+mod cost;
 mod fleet;
 mod random;
 mod score;
@@ -25,13 +26,19 @@ struct Arguments {
     /// Only the suites whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// What align, sum and detect cost instead, for each of the sizes.
+    #[arg(long)]
+    cost: bool,
     /// Print each fleet that was judged wrong.
     #[arg(long)]
     verbose: bool,
 }
 
 fn main() {
-    let Arguments { seeds, gpus, null_hours, only, verbose } = Arguments::parse();
+    let Arguments { seeds, gpus, null_hours, only, cost, verbose } = Arguments::parse();
+    if cost {
+        return print!("{}", cost::table(&gpus));
+    }
     let plan = suite::Plan { seeds, gpus, null_hours, only, verbose };
     print!("{}", suite::run(&plan));
 }
