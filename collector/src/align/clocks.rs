@@ -130,12 +130,6 @@ mod tests {
         assert!((0.1 * lag(&fast(0.03), &fast(0.0)).unwrap() - 0.03).abs() < 0.02);
         let noise: Vec<f64> = (0..250u64).map(|bin| ((bin * 7919) % 101) as f64).collect();
         assert_eq!(lag(&noise, &whole), None);
-        // A slow wave under noise: somewhere, but not known where.
-        let slow = |own: u64| {
-            let noise = move |bin: u64| ((bin.wrapping_mul(2_654_435_761).wrapping_add(own * 977) >> 5) % 1000) as f64 / 25.0;
-            (0..250).map(|bin| 40.0 * (0.25 * bin as f64).sin() + noise(bin)).collect::<Vec<f64>>()
-        };
-        assert_eq!(lag(&slow(1), &slow(2)), None);
     }
 
     #[test]
