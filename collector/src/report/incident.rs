@@ -48,7 +48,7 @@ fn one(report: &Report, number: usize, incident: &Incident) -> String {
             let _ = write!(html, "<div><dt>{name}</dt><dd>{text}</dd></div>");
         }
     }
-    let _ = write!(html, "<div><dt>data complete</dt><dd>{}</dd></div></dl>\n", percent(incident.completeness));
+    let _ = writeln!(html, "<div><dt>data complete</dt><dd>{}</dd></div></dl>", percent(incident.completeness));
     html + &contributors(incident) + "</div>\n"
 }
 

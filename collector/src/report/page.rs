@@ -143,9 +143,9 @@ fn capital(text: &str) -> String {
 fn fleet(report: &Report) -> String {
     let size = &report.facts.size;
     let counts =
-        [(size.gpus, "GPUs"), (size.nodes, "nodes"), (size.racks, "racks"), (size.feeders, "feeders"), (size.meters, "meters")];
+        [(size.gpus, "GPU"), (size.nodes, "node"), (size.racks, "rack"), (size.feeders, "feeder"), (size.meters, "meter")];
     let counts: Vec<String> =
-        counts.iter().filter(|(count, _)| *count > 0).map(|(count, name)| format!("{count} {name}")).collect();
+        counts.iter().filter(|(count, _)| *count > 0).map(|(count, name)| plural(*count, name, &format!("{name}s"))).collect();
     let jobs: Vec<String> = size.jobs.iter().take(8).map(|job| escape(job)).collect();
     let more = size.jobs.len().saturating_sub(8);
     let jobs = format!("{}{}", jobs.join(", "), if more > 0 { format!(" and {more} more") } else { String::new() });

@@ -37,7 +37,7 @@ pub(super) fn change(value: f64) -> String {
 pub(super) fn percent(share: f64) -> String {
     let percent = 100.0 * share;
     let below = if percent < 100.0 { percent.min(99.99) } else { percent };
-    let text = if below >= 99.0 && below < 100.0 { format!("{below:.2}") } else { format!("{below:.0}") };
+    let text = if (99.0..100.0).contains(&below) { format!("{below:.2}") } else { format!("{below:.0}") };
     format!("{text}\u{a0}%")
 }
 

@@ -110,7 +110,7 @@ async fn a_running_collector_is_reported_of() {
     });
     assert!(tokio::time::timeout(DEADLINE, run).await.unwrap().unwrap().success());
     let html = std::fs::read_to_string(out).unwrap();
-    has(&html, &["No change of power was beyond a limit.", "1 nodes", "the power is not known", &server.http.to_string()]);
+    has(&html, &["No change of power was beyond a limit.", "1 node", "the power is not known", &server.http.to_string()]);
     server.stop().await.unwrap();
 }
 
