@@ -6,6 +6,7 @@
 mod fleet;
 mod random;
 mod score;
+mod stragglers;
 mod suite;
 
 use clap::Parser;
@@ -25,13 +26,21 @@ struct Arguments {
     /// Only the suites whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Fleets with a straggler, of each cause and slowdown; of each kind of healthy ones a quarter of that.
+    #[arg(long, default_value_t = 8)]
+    stragglers: u64,
+    /// The first seed of the fleets with stragglers.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
     /// Print each fleet that was judged wrong.
     #[arg(long)]
     verbose: bool,
 }
 
 fn main() {
-    let Arguments { seeds, gpus, null_hours, only, verbose } = Arguments::parse();
+    let Arguments { seeds, gpus, null_hours, only, stragglers, from, verbose } = Arguments::parse();
+    let fleets = stragglers::Plan { fleets: stragglers, only: only.clone(), verbose, from };
     let plan = suite::Plan { seeds, gpus, null_hours, only, verbose };
     print!("{}", suite::run(&plan));
+    print!("{}", stragglers::run(&fleets));
 }
