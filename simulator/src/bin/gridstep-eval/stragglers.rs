@@ -50,6 +50,7 @@ pub(crate) fn run(plan: &Plan) -> String {
         let total = all(name, plan.from, *fleets, make.as_ref());
         if plan.verbose {
             total.wrong.iter().for_each(|wrong| eprintln!("  wrong  {wrong}"));
+            total.late.iter().for_each(|late| eprintln!("  late   {late}"));
             total.missed.iter().for_each(|missed| eprintln!("  missed {missed}"));
         }
         let line = row(name, &total);

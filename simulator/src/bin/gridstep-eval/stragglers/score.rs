@@ -12,6 +12,7 @@ pub(crate) struct Score {
     pub(crate) duplicates: usize,
     pub(crate) wrong: Vec<String>,
     pub(crate) missed: Vec<String>,
+    pub(crate) late: Vec<String>,
     /// From the onset (or the job's begin) to the arrival at which it was there.
     pub(crate) delays: Vec<f64>,
     pub(crate) causes: BTreeMap<(String, String), usize>,
@@ -32,6 +33,7 @@ impl Score {
         self.duplicates += other.duplicates;
         self.wrong.extend(other.wrong);
         self.missed.extend(other.missed);
+        self.late.extend(other.late);
         self.delays.extend(other.delays);
         other.causes.into_iter().for_each(|(key, count)| *self.causes.entry(key).or_default() += count);
         other.jobs.into_iter().for_each(|(key, count)| *self.jobs.entry(key).or_default() += count);
@@ -140,7 +142,14 @@ pub(crate) fn score(setup: &Setup, named: &[Named], outcome: &Outcome, name: &st
                 found[fault] = true;
                 score.found += 1;
                 score.first_right += usize::from(place == 0);
-                score.delays.push(named.at - setup.faults[fault].start.max(begins));
+                let delay = named.at - setup.faults[fault].start.max(begins);
+                score.delays.push(delay);
+                if delay > 20.0 {
+                    score.late.push(format!(
+                        "{name} seed {}: {delay:.0} s {} [step {:.2}]",
+                        setup.seed, named.text, setup.jobs[0].step
+                    ));
+                }
                 let key = (setup.faults[fault].cause.name().to_owned(), named.cause.clone());
                 *score.causes.entry(key).or_default() += 1;
             }
