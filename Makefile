@@ -3,12 +3,16 @@ SHELL := /bin/bash
 
 CARGO_DEB := target/tools/bin/cargo-deb
 
-.PHONY: help build demo eval test test-systemd deb deps lint rules
+.PHONY: help build build-tests demo eval test test-systemd deb deps lint rules
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
 build: ## all binaries and the simulated driver, in the one profile that tests and demo share
 	cargo build --workspace --locked
+
+# Programs and tests at once: apart, crates that both use are built twice, as tests ask for more features of them.
+build-tests:
+	cargo build --workspace --all-targets --locked
 
 demo: build ## a collector and 16 simulated nodes on this machine; DEMO_SECONDS=n ends it by itself
 	target/debug/gridstep-demo
@@ -38,8 +42,8 @@ deb: $(CARGO_DEB) ## Debian packages of both daemons, into target/debian
 	$(CARGO_DEB) -p gridstep-agent --no-build
 	$(CARGO_DEB) -p gridstep-collector --no-build
 
-test-systemd: deps build ## installs both packages into a small Debian, boots it, and looks whether the units keep what they promise
+test-systemd: deps build-tests ## installs both packages into a small Debian, boots it, and looks whether the units keep what they promise
 	deploy/tests/systemd.sh
 
-test: deps build lint rules test-systemd ## everything
+test: deps build-tests lint rules test-systemd ## everything
 	cargo test --workspace --locked

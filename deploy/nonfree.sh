@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Fetches programs of NVIDIA's (Debian non-free) that the tests run over the simulated driver, into target/nonfree/<suite>. Nothing
-# is installed, and the machine's own apt is not touched. Can be run again at any time.
+# Fetches what the tests need of NVIDIA's (Debian non-free), into target/nonfree/<suite>: programs, to be run over the simulated
+# driver, and the real library, to be run without a driver. Nothing is installed, and the machine's own apt is not touched. Can be
+# run again at any time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -8,7 +9,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 fetch() {
     local suite=$1 there=target/nonfree/$1
     shift
-    if [[ -e $there/complete ]]; then
+    local complete=$there/complete
+    # What was fetched before there was more to fetch.
+    if [[ -e $complete && $(<"$complete") == "$*" ]]; then
         echo "present: $* of $suite"
         return
     fi
@@ -22,10 +25,10 @@ fetch() {
     for package in "$there"/*.deb; do
         dpkg-deb -x "$package" "$there/root"
     done
-    touch "$there/complete"
+    echo "$*" >"$complete"
     echo "fetched: $* of $suite"
 }
 
 # 535 and 550.
-fetch bookworm nvidia-smi
-fetch trixie nvidia-smi
+fetch bookworm nvidia-smi libnvidia-ml1
+fetch trixie nvidia-smi libnvidia-ml1

@@ -1,6 +1,6 @@
 //! The configuration file: one struct per module, unknown keys are faults, and all faults are named at once.
 
-use crate::{exporter, jobs, reader, spool, uplink};
+use crate::{control, exporter, jobs, reader, spool, uplink};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Duration;
@@ -18,6 +18,7 @@ pub struct Config {
     pub spool: spool::Config,
     pub jobs: jobs::Config,
     pub http: exporter::Config,
+    pub control: control::Config,
 }
 
 impl Default for Config {
@@ -30,6 +31,7 @@ impl Default for Config {
             spool: Default::default(),
             jobs: Default::default(),
             http: Default::default(),
+            control: Default::default(),
         }
     }
 }
@@ -71,6 +73,7 @@ fn parse(text: &str) -> Result<Config, Vec<String>> {
             "spool" => config.spool = section("spool.", value, &mut faults),
             "jobs" => config.jobs = section("jobs.", value, &mut faults),
             "http" => config.http = section("http.", value, &mut faults),
+            "control" => config.control = section("control.", value, &mut faults),
             _ => {
                 rest.insert(key, value);
             }
@@ -114,6 +117,7 @@ impl Config {
         faults.extend(self.spool.faults());
         faults.extend(self.jobs.faults());
         faults.extend(self.http.faults());
+        faults.extend(self.control.faults());
         faults
     }
 }

@@ -1,16 +1,23 @@
 //! batcher ─▶ **exporter**: `/metrics`, `/healthz`, `/readyz`. A scrape never touches the driver.
 
 mod dcgm;
+mod jobs;
 mod readings;
+#[cfg(test)]
+mod reference;
 
 pub use dcgm::Names;
 
+use crate::reader::PowerSource;
+use crate::reader::protocol::Pace;
 use crate::spool::SpoolMetrics;
 use axum::http::{StatusCode, header::CONTENT_TYPE};
 use axum::response::IntoResponse;
 use axum::{Router, extract::State, routing::get};
+use gridstep_wire::catalog;
+use jobs::JobInfo;
 use prometheus::core::Collector;
-use prometheus::{Counter, Encoder, IntCounter, IntGauge, Registry, TextEncoder};
+use prometheus::{Counter, Encoder, GaugeVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 use readings::Readings;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -51,9 +58,15 @@ impl Config {
 pub struct Metrics {
     registry: Registry,
     pub(crate) readings: Readings,
+    pub(crate) jobs: JobInfo,
     pub reader_up: IntGauge,
     pub reader_restarts: IntCounter,
     pub driver_seconds: Counter,
+    implausible: IntCounterVec,
+    pub driver_released: IntGauge,
+    power_period: GaugeVec,
+    sweep_period: GaugeVec,
+    pub clock_steps: IntCounter,
     pub connected: IntGauge,
     pub sent_bytes: IntCounter,
     samples: IntCounter,
@@ -67,12 +80,28 @@ impl Metrics {
         let registry = Registry::new();
         let counter = |name: &str, help: &str| add(&registry, IntCounter::new(format!("gridstep_agent_{name}"), help)?);
         let gauge = |name: &str, help: &str| add(&registry, IntGauge::new(format!("gridstep_agent_{name}"), help)?);
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            add(&registry, GaugeVec::new(Opts::new(format!("gridstep_agent_{name}"), help), labels)?)
+        };
         let driver_seconds = Counter::new("gridstep_agent_driver_seconds_total", "wall time spent inside the driver")?;
+        let implausible =
+            Opts::new("gridstep_agent_implausible_readings_total", "readings dropped that no board can show, by metric");
+        let readings = add(&registry, Readings::new()?)?;
         Ok(Self {
-            readings: add(&registry, Readings::new()?)?,
+            jobs: add(&registry, JobInfo::new(readings.clone())?)?,
+            readings,
             reader_up: gauge("reader_up", "1: the child process that talks to the driver delivers")?,
             reader_restarts: counter("reader_restarts_total", "starts of a replacement for the reader")?,
             driver_seconds: add(&registry, driver_seconds)?,
+            implausible: add(&registry, IntCounterVec::new(implausible, &["metric"])?)?,
+            driver_released: gauge("driver_released", "1: the agent has let go of the driver, as it was asked to")?,
+            power_period: gauges(
+                "power_period_seconds",
+                "time between two values of power, and where they come from",
+                &["gpu", "source"],
+            )?,
+            sweep_period: gauges("sweep_period_seconds", "time between two readings of everything else", &["gpu"])?,
+            clock_steps: counter("clock_steps_total", "times that the node's clock was set, by 100 ms or more")?,
             connected: gauge(
                 "uplink_connected",
                 "1: the collector has accepted the stream (of two that both get everything: each has)",
@@ -84,6 +113,32 @@ impl Metrics {
             spool: SpoolMetrics::new(&registry)?,
             registry,
         })
+    }
+
+    /// Counts a reading of a GPU that was dropped, by its metric's place in the catalog.
+    pub(crate) fn implausible(&self, metric: u32) {
+        if let Some(metric) = catalog::GPU.get(metric as usize) {
+            self.implausible.with_label_values(&[metric.name]).inc();
+        }
+    }
+
+    /// How a GPU is read from now on.
+    pub(crate) fn pace(&self, pace: &Pace) {
+        let gpu = pace.gpu.to_string();
+        for source in [PowerSource::Field, PowerSource::Samples].map(PowerSource::name) {
+            if source == pace.source {
+                self.power_period.with_label_values(&[&gpu, source]).set(pace.power_period_us as f64 / 1e6);
+            } else {
+                let _ = self.power_period.remove_label_values(&[&gpu, source]);
+            }
+        }
+        self.sweep_period.with_label_values(&[&gpu]).set(pace.sweep_period_us as f64 / 1e6);
+    }
+
+    /// Another reader reads.
+    pub(crate) fn forget_paces(&self) {
+        self.power_period.reset();
+        self.sweep_period.reset();
     }
 
     pub(crate) fn batch(&self, samples: u64, bytes: usize) {

@@ -6,16 +6,19 @@
 //! **The agent**: one a node. It never loads libnvidia-ml itself: a call into the driver may never return, so all of them are
 //! made by a child process, the [`reader`], which the [`supervisor`] abandons and replaces when it hangs.
 
+mod aside;
 pub mod backoff;
 pub mod batcher;
 pub mod child;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod exporter;
 pub mod host;
 pub mod jobs;
 pub mod probe;
 pub mod reader;
+pub mod release;
 pub mod service;
 pub mod spool;
 pub mod supervisor;
@@ -23,7 +26,9 @@ pub mod uplink;
 
 use anyhow::Context;
 use config::Config;
+use std::convert::Infallible;
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -32,6 +37,13 @@ use tokio::sync::mpsc;
 const NOTES: usize = 256;
 /// What was gathered before the end has this long to get to the collector, or, with a disk, half of it, and then as long to get there.
 const LAST_WORDS: Duration = Duration::from_millis(1500);
+
+async fn control_by(control: Option<&control::Control>, release: &release::Release) -> Infallible {
+    match control {
+        Some(control) => control.serve(release).await,
+        None => std::future::pending().await,
+    }
+}
 
 /// Runs until `shutdown` is over, and tells `service` how it is; then the reader is ended, and the rest sent or kept on disk, as far
 /// as that goes in a moment. What is left in memory is `rest`, which the next run takes over.
@@ -51,7 +63,13 @@ pub async fn run(
     let uplinks = uplinks.inspect_err(|_| *rest = spool.take_rest()).context("setting up the uplink")?;
     tracing::info!(node = config.node, collector = config.uplink.endpoint, metrics = %metrics_at, "agent starts");
     let (notes_out, notes) = mpsc::channel(NOTES);
-    let supervisor = supervisor::Supervisor::new(config.reader.clone(), metrics.clone());
+    let release = service.release().clone();
+    let supervisor = supervisor::Supervisor::new(config.reader.clone(), config.node.clone(), release.clone(), metrics.clone());
+    // Without it everything but a release works.
+    let control = control::Control::bind(&config.control).unwrap_or_else(|error| {
+        tracing::warn!("nobody can tell this agent to let go of the driver: {error:#}");
+        None
+    });
     let reader = async {
         tokio::select! {
             // First, so that a reader which ends by the same signal is not taken for a failure.
@@ -60,8 +78,9 @@ pub async fn run(
             () = supervisor.run(notes_out) => {}
         }
     };
+    let host = host::Host::new(Path::new("/"), config.spool.directory.clone());
     let jobs = jobs::Jobs::new(config.jobs.clone());
-    let batcher = batcher::Batcher::new(config.batch_period, spool.clone(), metrics.clone(), jobs).run(notes);
+    let batcher = batcher::Batcher::new(config.batch_period, spool.clone(), metrics.clone(), host, jobs).run(notes);
     let last_words = if spool.has_disk() { LAST_WORDS / 2 } else { LAST_WORDS };
     let gather = async {
         // The batcher ends when there is no reader any more, and flushes.
@@ -77,6 +96,7 @@ pub async fn run(
         never = spool.tend() => match never {},
         served = exporter::serve(http, metrics.clone(), config.http.dcgm, config.node.clone()) => served.context("serving /metrics"),
         never = service.tend(&metrics, &spool) => match never {},
+        never = control_by(control.as_ref(), &release) => match never {},
     };
     let saved = async {
         tokio::select! { () = spool.save() => {}, never = spool.tend() => match never {} }

@@ -1,10 +1,11 @@
 //! `gridstep-agent`: arguments, configuration, run, exit code.
 
 use clap::{Parser, Subcommand};
-use gridstep_agent::{config, probe, reader, service};
+use gridstep_agent::{config, control, probe, reader, service};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// Wrong usage or configuration (sysexits EX_USAGE).
 const USAGE: u8 = 64;
@@ -56,6 +57,26 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make the agent that runs on this node let go of the NVIDIA driver, or take it again.
+    ///
+    /// So the driver can be unloaded or upgraded without a stop of the agent, which goes on with the host's telemetry and
+    /// says of the GPUs that they are released. It returns when no process of the agent has the driver open any more;
+    /// when the time is over the agent takes the driver by itself. A reload of the agent changes nothing about it, a restart ends it.
+    #[command(verbatim_doc_comment)]
+    #[command(after_help = "Exit codes: 0 done, 1 the driver is still open or no permission, 69 no agent runs.\n\nExamples:\n  \
+        gridstep-agent release --for 10m\n  \
+        gridstep-agent release --end")]
+    Release {
+        /// How long, such as 10m or 1h; at most 24h.
+        #[arg(long = "for", value_parser = control::parse_span, required_unless_present = "end", conflicts_with = "end")]
+        span: Option<Duration>,
+        /// Take the driver again now.
+        #[arg(long)]
+        end: bool,
+        /// Control socket of the running agent (control.socket in its configuration).
+        #[arg(long, default_value = control::DEFAULT_SOCKET)]
+        socket: PathBuf,
+    },
     /// The child process that talks to the driver.
     #[command(hide = true)]
     Reader(reader::Arguments),
@@ -67,6 +88,15 @@ fn main() -> ExitCode {
         Ok(Arguments { command: Command::Probe { nvml_library, json } }) => match probe::run(nvml_library.as_deref(), json) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error, UNAVAILABLE),
+        },
+        // Without --for there is --end.
+        Ok(Arguments { command: Command::Release { span, end: _, socket } }) => match control::tell(&socket, span) {
+            Ok(said) => {
+                println!("{said}");
+                ExitCode::SUCCESS
+            }
+            Err(error @ control::Failure::NoAgent(_)) => fail(&error.into(), UNAVAILABLE),
+            Err(error) => fail(&error.into(), 1),
         },
         Ok(Arguments { command: Command::CheckConfig { config: path } }) => match config::load(Some(&path)) {
             Ok(_) => {

@@ -81,10 +81,13 @@ pub fn run(library: Option<&Path>, json: bool) -> anyhow::Result<()> {
 }
 
 async fn probe(library: Option<&Path>) -> anyhow::Result<Report> {
-    let mut host = Host::default();
-    host.read();
+    let mut host = Host::new(Path::new("/"), None);
+    host.read(&Clock::read());
     tokio::time::sleep(APART).await;
-    let mut report = Report { node: node(&mut host), ..Report::default() };
+    // What is read aside is there when the driver has been measured.
+    host.finished();
+    host.read_all(&Clock::read());
+    let mut report = Report::default();
     let mut hung = BTreeMap::new();
     let mut known: BTreeMap<u32, Gpu> = BTreeMap::new();
     let frame = loop {
@@ -103,6 +106,8 @@ async fn probe(library: Option<&Path>) -> anyhow::Result<Report> {
     for &gpu in hung.keys().chain(&frame.lost) {
         known.entry(gpu).or_insert_with(|| Gpu { index: gpu, ..Gpu::default() });
     }
+    host.finished();
+    report.node = node(&host);
     report.gpus = known.into_values().map(|gpu| gpu_report(gpu, &frame, &hung)).collect();
     report.calls = frame.costs.into_iter().filter_map(call_report).collect();
     report.calls.sort_by(|a, b| b.median_us.total_cmp(&a.median_us));
@@ -127,8 +132,7 @@ async fn measure<'a>(
         let Ok(frame) = next else { bail!("the driver has not answered within {PATIENCE:?}") };
         let Some(frame) = frame.context("reading what the reader writes")? else { bail!("the reader ended early") };
         if !frame.waiting.is_empty() {
-            let hint = "is the NVIDIA driver installed and loaded? --nvml-library names another library";
-            bail!("opening NVML: {} ({hint})", frame.waiting);
+            bail!("no driver answers: {}", frame.waiting);
         }
         if let Some(hung) = frame.hung {
             return Ok(Err(hung));
@@ -142,9 +146,9 @@ async fn measure<'a>(
     }
 }
 
-fn node(host: &mut Host) -> BTreeMap<&'static str, f64> {
-    let values = host.read().0.into_iter().chain(Clock::read().values());
-    values.map(|(id, value)| named(&catalog::NODE[id as usize], value)).collect()
+fn node(host: &Host) -> BTreeMap<&'static str, f64> {
+    let values = host.latest().flat_map(|reading| &reading.values);
+    values.map(|(id, value)| named(&catalog::NODE[*id as usize], *value)).collect()
 }
 
 fn named(metric: &'static Metric, value: i64) -> (&'static str, f64) {

@@ -6,6 +6,7 @@
 
 use crate::config::{self, Config};
 use crate::exporter::Metrics;
+use crate::release::Release;
 use crate::spool::{Level, Rest, Spool};
 use anyhow::Context;
 use sd_notify::NotifyState;
@@ -25,8 +26,9 @@ pub async fn run(mut config: Config, path: Option<&Path>) -> anyhow::Result<()> 
     let mut signals = Signals::listen().context("listening for signals")?;
     let mut before = None;
     let mut rest = Rest::default();
+    let release = Release::default();
     loop {
-        let service = Service::default();
+        let service = Service { release: release.clone(), ..Service::default() };
         let mut told = None;
         let ended = crate::run(config.clone(), &service, &mut rest, async { told = Some(signals.next(path).await) }).await;
         config = match (ended, told) {
@@ -93,9 +95,15 @@ impl Signals {
 #[derive(Debug, Default)]
 pub struct Service {
     ready: Cell<bool>,
+    /// Outlives the run.
+    release: Release,
 }
 
 impl Service {
+    pub(crate) fn release(&self) -> &Release {
+        &self.release
+    }
+
     /// Says that the agent is ready, which it is when everything is set up, and from then on how it is.
     pub(crate) async fn tend(&self, metrics: &Metrics, spool: &Spool) -> Infallible {
         self.ready.set(true);
@@ -105,8 +113,12 @@ impl Service {
         let mut look = tokio::time::interval(LOOK);
         loop {
             look.tick().await;
-            let status =
-                status(metrics.reader_up.get() == 1, metrics.readings.answering(), metrics.connected.get() == 1, spool.level());
+            let reader = match self.release.left() {
+                Some(_) => Reader::Released,
+                None if metrics.reader_up.get() == 1 => Reader::Reads,
+                None => Reader::Waits,
+            };
+            let status = status(reader, metrics.readings.answering(), metrics.connected.get() == 1, spool.level());
             if status != said {
                 tell(&[NotifyState::Status(&status)]);
                 said = status;
@@ -142,12 +154,20 @@ impl Pulse {
     }
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Reader {
+    Reads,
+    Waits,
+    Released,
+}
+
 /// One line for who asks how the unit is.
-fn status(driver_answers: bool, (up, silent): (usize, usize), connected: bool, waiting: Level) -> String {
-    let gpus = match (driver_answers, silent) {
-        (false, _) => "no driver answers".into(),
-        (true, 0) => format!("reading {up} GPUs"),
-        (true, _) => format!("reading {up} GPUs, {silent} do not answer"),
+fn status(reader: Reader, (up, silent): (usize, usize), connected: bool, waiting: Level) -> String {
+    let gpus = match (reader, silent) {
+        (Reader::Waits, _) => "no driver answers".into(),
+        (Reader::Released, _) => "has let go of the driver, as asked".into(),
+        (Reader::Reads, 0) => format!("reading {up} GPUs"),
+        (Reader::Reads, _) => format!("reading {up} GPUs, {silent} do not answer"),
     };
     match connected {
         true => format!("{gpus}; streaming to the collector"),
@@ -181,9 +201,10 @@ mod tests {
     #[test]
     fn the_status_says_what_is_missing() {
         let waiting = Level { batches: 99, bytes: 3 << 20 };
-        assert_eq!(status(true, (8, 0), true, waiting), "reading 8 GPUs; streaming to the collector");
-        let both = status(true, (7, 1), false, waiting);
+        assert_eq!(status(Reader::Reads, (8, 0), true, waiting), "reading 8 GPUs; streaming to the collector");
+        let both = status(Reader::Reads, (7, 1), false, waiting);
         assert_eq!(both, "reading 7 GPUs, 1 do not answer; no stream to the collector, 3 MiB wait for it");
-        assert!(status(false, (0, 0), true, waiting).starts_with("no driver answers;"));
+        assert!(status(Reader::Waits, (0, 0), true, waiting).starts_with("no driver answers;"));
+        assert!(status(Reader::Released, (0, 8), true, waiting).starts_with("has let go of the driver"));
     }
 }

@@ -172,7 +172,11 @@ impl Spool {
     pub fn declare(&self, more: pb::Declare) {
         let mut meaning = self.meaning();
         let known = &meaning.declared;
-        if more.metrics.is_empty() && more.jobs.is_empty() && more.entities.iter().all(|entity| known.entities.contains(entity)) {
+        let news = |job: &pb::Job| !known.jobs.contains(job);
+        if more.metrics.is_empty()
+            && !more.jobs.iter().any(news)
+            && more.entities.iter().all(|entity| known.entities.contains(entity))
+        {
             return;
         }
         let declared = Arc::make_mut(&mut meaning.declared);
@@ -181,7 +185,10 @@ impl Spool {
             declared.entities.push(entity);
         }
         declared.metrics.extend(more.metrics);
-        declared.jobs.extend(more.jobs);
+        for job in more.jobs {
+            declared.jobs.retain(|known| known.id != job.id);
+            declared.jobs.push(job);
+        }
     }
 
     /// All collectors take what is live.

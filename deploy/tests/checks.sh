@@ -221,6 +221,17 @@ check_52_stops_in_time_while_a_reader_cannot_be_killed() {
     rmdir "$freezer"
 }
 
+# By the socket in the unit's RuntimeDirectory=, which is there after a reload too.
+check_53_lets_go_of_the_driver_when_it_is_told() {
+    node gridstep-agent release --for 10m || die "the agent has not let go of the driver"
+    [[ -z $(processes gridstep-agent.service reader) ]] || die "a reader runs while the driver is let go of"
+    same_process gridstep-agent.service node systemctl reload gridstep-agent
+    wait_for 20 "the agent's status" is gridstep-agent.service StatusText "has let go of the driver, as asked; streaming to the collector"
+    [[ -z $(processes gridstep-agent.service reader) ]] || die "a reload has ended the release"
+    node gridstep-agent release --end || die "the agent has not taken the driver again"
+    all_is_well
+}
+
 check_60_an_upgrade_restarts_and_keeps_the_configuration() {
     local unit pid pids=()
     for unit in "${units[@]}"; do pids+=("$(property "$unit" MainPID)"); done

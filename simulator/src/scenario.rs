@@ -11,7 +11,7 @@ mod fleet;
 mod job;
 
 pub use fault::{Fault, FaultKind, Hindrance, How};
-pub use fleet::{Cost, GpuSpec, Sensor, Variety, Waiting};
+pub use fleet::{Cost, GpuSpec, Samples, Sensor, Variety, Waiting};
 pub use job::{Job, OnLostGpu, Phase, PhaseKind, Writers};
 
 /// Environment variable: path of the scenario, TOML. Without it the default scenario runs.
@@ -40,6 +40,10 @@ pub struct Scenario {
     pub started_at: Option<f64>,
     /// Processes reported on every GPU that a job uses.
     pub process_pids: Vec<u32>,
+    /// GPM metrics (NVML_GPM_METRIC_*) that this driver does not know: a request with one of them is refused as a whole.
+    pub gpm_unknown: Vec<u32>,
+    /// The boards have power smoothing, as Blackwell's.
+    pub power_smoothing: bool,
     pub cost: Cost,
     pub sensor: Sensor,
     pub variety: Variety,
@@ -63,6 +67,8 @@ impl Default for Scenario {
             sample_clock: SampleClock::Realtime,
             started_at: None,
             process_pids: vec![4242],
+            gpm_unknown: Vec::new(),
+            power_smoothing: false,
             cost: Cost::default(),
             sensor: Sensor::default(),
             variety: Variety::default(),

@@ -18,3 +18,7 @@ pub const HW_THERMAL: u64 = 0x40;
 pub const HW_POWER_BRAKE: u64 = 0x80;
 /// Clocks set for the display.
 pub const DISPLAY_CLOCKS: u64 = 0x100;
+/// Held by the limit of the board's power supply.
+pub const BOARD_LIMIT: u64 = 0x200;
+/// Held by the limit of reliable voltage.
+pub const RELIABILITY: u64 = 0x400;

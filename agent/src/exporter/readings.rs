@@ -1,5 +1,6 @@
 //! The latest readings of the GPUs and the node, as `/metrics` shows them: a metric that was not read has no series.
 
+use crate::host::Reading;
 use crate::reader::protocol::{Inventory, Part, Sweep};
 use gridstep_wire::catalog::{self, Metric, Rate, Subject};
 use gridstep_wire::pb::metric::Kind;
@@ -13,10 +14,17 @@ const POWER: u32 = catalog::index(catalog::GPU, "power_watts");
 const UP: u32 = catalog::index(catalog::GPU, "up");
 /// Numbers that mean something on the wire only.
 const JOB: &str = "job";
+/// Codes of XIDs that have a series of their own on a GPU; all others share one.
+const MAX_CODES: usize = 32;
+/// Code of those others: NVIDIA gives out no 0.
+const OTHER: u64 = 0;
+pub(super) const XIDS: (&str, &str) =
+    ("gridstep_gpu_xids_by_code_total", "XIDs that the driver told since the agent started, by code");
 
 #[derive(Clone)]
 pub(crate) struct Readings {
     families: Arc<[Family]>,
+    xids: Desc,
     state: Arc<Mutex<State>>,
 }
 
@@ -35,6 +43,8 @@ pub(super) struct State {
     pub(super) driver_version: String,
     pub(super) gpus: BTreeMap<u32, Gpu>,
     node: BTreeMap<u32, i64>,
+    /// XIDs since the agent started, by GPU and code: they outlive a GPU that does not answer.
+    xids: BTreeMap<(u32, u64), u64>,
     /// Of a GPU or, without one, of the node: values by kind and name.
     parts: BTreeMap<(Subject, Option<u32>, String), BTreeMap<u32, i64>>,
 }
@@ -56,7 +66,9 @@ impl Readings {
         let shown = all.filter(|(_, (_, metric))| metric.name != JOB);
         let families =
             shown.map(|(subject, (id, metric))| Family::new(subject, id, metric)).collect::<prometheus::Result<_>>()?;
-        Ok(Self { families, state: Arc::default() })
+        let labels = ["gpu", "uuid", "xid"].map(Into::into).into();
+        let xids = Desc::new(XIDS.0.into(), XIDS.1.into(), labels, HashMap::new())?;
+        Ok(Self { families, xids, state: Arc::default() })
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -98,6 +110,13 @@ impl Readings {
         state.parts(Some(sweep.gpu), &sweep.parts);
     }
 
+    pub(crate) fn xid(&self, gpu: u32, code: u64, times: u64) {
+        let mut state = self.lock();
+        let codes = state.xids.range((gpu, 0)..=(gpu, u64::MAX)).count();
+        let own = codes < MAX_CODES || state.xids.contains_key(&(gpu, code));
+        *state.xids.entry((gpu, if own { code } else { OTHER })).or_default() += times;
+    }
+
     /// GPUs that answer, and GPUs that do not.
     pub(crate) fn answering(&self) -> (usize, usize) {
         let state = self.lock();
@@ -105,24 +124,42 @@ impl Readings {
         (state.gpus.len() - silent, silent)
     }
 
-    pub(crate) fn node(&self, values: &[(u32, i64)]) {
-        self.lock().node = values.iter().copied().collect();
-    }
-
-    pub(crate) fn node_parts(&self, parts: &[Part]) {
-        self.lock().parts(None, parts);
+    /// The node and its parts are what these readings say together.
+    pub(crate) fn node<'a>(&self, readings: impl Iterator<Item = &'a Reading>) {
+        let mut state = self.lock();
+        state.node.clear();
+        state.parts.retain(|(_, of, _), _| of.is_some());
+        for reading in readings {
+            state.node.extend(reading.values.iter().copied());
+            state.add_parts(None, &reading.parts);
+        }
     }
 }
 
 impl State {
+    fn xids(&self) -> MetricFamily {
+        let series = self.xids.iter().map(|(&(gpu, code), &count)| {
+            let mut labels = vec![label("gpu", gpu.to_string())];
+            labels.push(label("uuid", self.gpus.get(&gpu).map(|gpu| gpu.uuid.clone()).unwrap_or_default()));
+            labels.push(label("xid", if code == OTHER { "other".into() } else { code.to_string() }));
+            number(Kind::Counter, labels, count as f64)
+        });
+        family(XIDS.0, XIDS.1, Kind::Counter, series.collect())
+    }
+
     /// Kinds of parts that were read are as they were read; of the others nothing changes.
     fn parts(&mut self, of: Option<u32>, parts: &[Part]) {
         let read: BTreeSet<Subject> = parts.iter().filter_map(Part::subject).collect();
         self.parts.retain(|(subject, owner, _), _| *owner != of || !read.contains(subject));
+        self.add_parts(of, parts);
+    }
+
+    /// A part that is read in several goes has what all of them gave.
+    fn add_parts(&mut self, of: Option<u32>, parts: &[Part]) {
         for part in parts {
             if let Some(subject) = part.subject() {
-                let values = part.metrics.iter().copied().zip(part.values.iter().copied()).collect();
-                self.parts.insert((subject, of, part.name.clone()), values);
+                let values = part.metrics.iter().copied().zip(part.values.iter().copied());
+                self.parts.entry((subject, of, part.name.clone())).or_default().extend(values);
             }
         }
     }
@@ -175,25 +212,13 @@ impl Family {
     }
 
     fn reading(&self, labels: Vec<LabelPair>, value: i64) -> proto::Metric {
-        let value = self.metric.value(value);
-        let mut metric = proto::Metric::default();
-        metric.set_label(labels);
-        if self.metric.kind == Kind::Counter {
-            let mut counter = proto::Counter::default();
-            counter.set_value(value);
-            metric.set_counter(counter);
-        } else {
-            let mut gauge = proto::Gauge::default();
-            gauge.set_value(value);
-            metric.set_gauge(gauge);
-        }
-        metric
+        number(self.metric.kind, labels, self.metric.value(value))
     }
 }
 
 impl Collector for Readings {
     fn desc(&self) -> Vec<&Desc> {
-        self.families.iter().map(|family| &family.desc).collect()
+        self.families.iter().map(|family| &family.desc).chain([&self.xids]).collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
@@ -201,26 +226,46 @@ impl Collector for Readings {
         let mut out = Vec::new();
         for family in self.families.iter() {
             let metrics = family.collect(&state);
-            if metrics.is_empty() {
-                continue;
+            if !metrics.is_empty() {
+                out.push(self::family(&family.name, family.metric.help, family.metric.kind, metrics));
             }
-            let kind = if family.metric.kind == Kind::Counter { MetricType::COUNTER } else { MetricType::GAUGE };
-            let mut shown = MetricFamily::default();
-            shown.set_name(family.name.clone());
-            shown.set_help(family.metric.help.into());
-            shown.set_field_type(kind);
-            shown.set_metric(metrics);
-            out.push(shown);
+        }
+        if !state.xids.is_empty() {
+            out.push(state.xids());
         }
         out
     }
+}
+
+fn family(name: &str, help: &str, kind: Kind, metrics: Vec<proto::Metric>) -> MetricFamily {
+    let mut family = MetricFamily::default();
+    family.set_name(name.into());
+    family.set_help(help.into());
+    family.set_field_type(if kind == Kind::Counter { MetricType::COUNTER } else { MetricType::GAUGE });
+    family.set_metric(metrics);
+    family
+}
+
+fn number(kind: Kind, labels: Vec<LabelPair>, value: f64) -> proto::Metric {
+    let mut metric = proto::Metric::default();
+    metric.set_label(labels);
+    if kind == Kind::Counter {
+        let mut counter = proto::Counter::default();
+        counter.set_value(value);
+        metric.set_counter(counter);
+    } else {
+        let mut gauge = proto::Gauge::default();
+        gauge.set_value(value);
+        metric.set_gauge(gauge);
+    }
+    metric
 }
 
 fn labels(index: u32, gpu: &Gpu) -> Vec<LabelPair> {
     vec![label("gpu", index.to_string()), label("uuid", gpu.uuid.clone())]
 }
 
-fn label(name: &str, value: String) -> LabelPair {
+pub(super) fn label(name: &str, value: String) -> LabelPair {
     let mut pair = LabelPair::default();
     pair.set_name(name.into());
     pair.set_value(value);
@@ -270,5 +315,18 @@ mod tests {
         assert!(!text.contains("gridstep_gpu_energy"), "{text}");
         metrics.readings.sweep(&sweep(2));
         assert!(metrics.text().contains("gridstep_gpu_energy_joules_total{gpu=\"3\",uuid=\"\"} 0.002"));
+    }
+
+    #[test]
+    fn xids_are_counted_by_code_as_far_as_there_is_room() {
+        let metrics = Metrics::new().unwrap();
+        metrics.readings.xid(3, 79, 1);
+        (1..=100).for_each(|code| metrics.readings.xid(3, code, 1));
+        metrics.readings.down(3, "gpu_lost");
+        let text = metrics.text();
+        let of = |xid: &str| format!("gridstep_gpu_xids_by_code_total{{gpu=\"3\",uuid=\"\",xid=\"{xid}\"}}");
+        assert!(text.contains(&format!("{} 2", of("79"))), "{text}");
+        assert_eq!(text.matches("gridstep_gpu_xids_by_code_total{").count(), super::MAX_CODES + 1);
+        assert!(text.contains(&format!("{} {}", of("other"), 101 - 1 - super::MAX_CODES)), "{text}");
     }
 }

@@ -31,6 +31,43 @@ pub struct Frame {
     /// What calls cost, where that is measured.
     #[prost(message, repeated, tag = "9")]
     pub costs: Vec<Cost>,
+    /// How often GPUs are read, where that has changed.
+    #[prost(message, repeated, tag = "10")]
+    pub paces: Vec<Pace>,
+    /// The driver that was open has gone. The reader ends.
+    #[prost(string, tag = "11")]
+    pub gone: String,
+}
+
+/// How often a GPU is read.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Pace {
+    #[prost(uint32, tag = "1")]
+    pub gpu: u32,
+    /// "field" or "samples".
+    #[prost(string, tag = "2")]
+    pub source: String,
+    /// Between two values of power, between two calls for them, between two sweeps.
+    #[prost(uint64, tag = "3")]
+    pub power_period_us: u64,
+    #[prost(uint64, tag = "4")]
+    pub call_period_us: u64,
+    #[prost(uint64, tag = "5")]
+    pub sweep_period_us: u64,
+    /// What one of those calls costs; 0: not known yet.
+    #[prost(uint64, tag = "6")]
+    pub call_us: u64,
+    /// Why power comes from there.
+    #[prost(string, tag = "7")]
+    pub why: String,
+}
+
+impl Pace {
+    /// Whether the other one is the same but for what calls cost.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        let read = |pace: &Self| (pace.power_period_us, pace.call_period_us, pace.sweep_period_us);
+        self.source == other.source && self.why == other.why && read(self) == read(other)
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Message)]
@@ -43,7 +80,7 @@ pub struct Hung {
     pub call: String,
 }
 
-/// An XID that the driver reported.
+/// An XID that the driver reported, or another event.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Xid {
     #[prost(uint32, tag = "1")]
@@ -53,6 +90,12 @@ pub struct Xid {
     pub ts_us: i64,
     #[prost(uint64, tag = "3")]
     pub code: u64,
+    /// Empty: an XID. Else another event that the driver told, of this kind.
+    #[prost(string, tag = "4")]
+    pub kind: String,
+    /// How often, up to then, since the frame before.
+    #[prost(uint64, tag = "5")]
+    pub count: u64,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -119,7 +162,7 @@ pub struct Sweep {
     /// Compute processes.
     #[prost(uint32, repeated, tag = "5")]
     pub pids: Vec<u32>,
-    /// Metrics without a value, where that is measured.
+    /// Metrics without a value, where that is measured; and why `gpm_state` is that performance monitoring is refused.
     #[prost(message, repeated, tag = "6")]
     pub missing: Vec<Missing>,
     /// With what is read only every so often (`Rate::Slow`) too.
@@ -128,6 +171,9 @@ pub struct Sweep {
     /// Parts that were read, each kind of them whole.
     #[prost(message, repeated, tag = "8")]
     pub parts: Vec<Part>,
+    /// Metrics of readings that were dropped since the sweep before: no board can show such a value.
+    #[prost(uint32, repeated, tag = "20")]
+    pub implausible: Vec<u32>,
 }
 
 /// A part of a GPU or of the node, with the values that it has itself.

@@ -20,7 +20,9 @@ pub(crate) struct Watch {
 #[derive(Debug, Default)]
 struct State {
     current: Option<Current>,
+    /// Spent inside the driver, and what of that has been told.
     driver: Duration,
+    told: Duration,
     /// Microseconds of each call, by its name.
     costs: BTreeMap<&'static str, Vec<f64>>,
 }
@@ -77,9 +79,17 @@ impl Watch {
         result
     }
 
+    /// Wall time inside the driver so far.
+    pub(super) fn spent(&self) -> Duration {
+        self.lock().driver
+    }
+
     /// Wall time inside the driver since this was last asked, microseconds.
     pub(super) fn take_driver_us(&self) -> u64 {
-        u64::try_from(std::mem::take(&mut self.lock().driver).as_micros()).unwrap_or(u64::MAX)
+        let mut state = self.lock();
+        let fresh = state.driver - state.told;
+        state.told = state.driver;
+        u64::try_from(fresh.as_micros()).unwrap_or(u64::MAX)
     }
 
     pub(super) fn take_costs(&self) -> Vec<Cost> {

@@ -57,6 +57,11 @@ impl Seen {
         self.declared.entities.iter().filter(|entity| matches!(entity.what, Some(pb::entity::What::Gpu(_)))).count()
     }
 
+    /// As they were declared last.
+    pub(crate) fn jobs(&self) -> &[pb::Job] {
+        &self.declared.jobs
+    }
+
     /// Entity, stamp (microseconds) and integer of every value of a metric.
     pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = (u32, i64, i64)> + '_ {
         let id = self.id(name);

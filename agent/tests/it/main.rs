@@ -4,10 +4,17 @@ mod certificates;
 mod collector;
 mod dcgm;
 mod driver;
+mod faults;
 mod fidelity;
+mod jobs;
 mod metrics;
 mod node;
+mod old_driver;
+mod opening;
+mod pace;
 mod probe;
+mod release;
+mod signals;
 mod spool;
 mod stopping;
 

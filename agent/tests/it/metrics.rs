@@ -45,4 +45,8 @@ async fn types_follow_names() {
         assert!(metrics.lines().any(|line| line.starts_with(&format!("# HELP {name} "))), "{name} has no help");
     }
     assert!(value(&metrics, "gridstep_node_clock_error_seconds").is_some());
+    let described = include_str!("../../../docs/metrics.md");
+    for name in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()) {
+        assert!(described.contains(&format!("`{name}`")), "docs/metrics.md does not have {name}");
+    }
 }

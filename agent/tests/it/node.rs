@@ -48,6 +48,23 @@ pub(crate) fn scenario(folder: &Path, faults: &str) -> [(&'static str, String); 
     [("GRIDSTEP_SIM_SCENARIO", path.display().to_string()), ("GRIDSTEP_SIM_START", scenario_start().to_string())]
 }
 
+/// How a node is started.
+pub(crate) struct Start<'a> {
+    pub(crate) program: &'a [&'a str],
+    pub(crate) faults: &'a str,
+    pub(crate) endpoint: &'a str,
+    pub(crate) uplink: &'a str,
+    pub(crate) reader: &'a str,
+    pub(crate) library: &'a Path,
+    pub(crate) environment: &'a [(&'a str, String)],
+}
+
+impl<'a> Start<'a> {
+    pub(crate) fn new(faults: &'a str, endpoint: &'a str) -> Self {
+        Self { program: &[], faults, endpoint, uplink: "", reader: "", library: library(), environment: &[] }
+    }
+}
+
 impl Node {
     /// Eight GPUs in training, with the given faults, streaming to the collector at `endpoint`.
     pub(crate) fn start(faults: &str, endpoint: &str) -> Self {
@@ -59,14 +76,26 @@ impl Node {
         Self::start_under(&[], faults, endpoint, uplink)
     }
 
+    /// The same with further lines in `[reader]`.
+    pub(crate) fn start_reading(faults: &str, endpoint: &str, reader: &str) -> Self {
+        Self::start_of(&Start { reader, ..Start::new(faults, endpoint) })
+    }
+
     /// The same by a program that is given the agent's command line.
     pub(crate) fn start_under(program: &[&str], faults: &str, endpoint: &str, uplink: &str) -> Self {
+        Self::start_of(&Start { program, uplink, ..Start::new(faults, endpoint) })
+    }
+
+    pub(crate) fn start_of(start: &Start<'_>) -> Self {
+        let &Start { program, faults, endpoint, uplink, reader, library, environment } = start;
         let folder = tempfile::tempdir().expect("a folder");
         let config = folder.path().join("agent.toml");
-        let library = library().display();
+        let (library, control) = (library.display(), folder.path().join("control"));
         let text = format!(
-            "node = \"testnode\"\n[reader]\nnvml_library = \"{library}\"\n\
-            [uplink]\nendpoint = \"{endpoint}\"\n{uplink}\n[http]\nlisten = \"127.0.0.1:0\"\n"
+            "node = \"testnode\"\n[reader]\nnvml_library = \"{library}\"\n{reader}\n\
+            [control]\nsocket = \"{}\"\n\
+            [uplink]\nendpoint = \"{endpoint}\"\n{uplink}\n[http]\nlisten = \"127.0.0.1:0\"\n",
+            control.display()
         );
         fs::write(&config, text).expect("the configuration is written");
         let log = File::create(folder.path().join("log")).expect("the log");
@@ -74,6 +103,7 @@ impl Node {
         let mut command = Command::new(words.next().expect("a program"));
         command.args(words).arg("run").arg("--config").arg(&config).stdin(Stdio::null()).stderr(log);
         command.envs(scenario(folder.path(), faults));
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
         Self { agent: command.spawn().expect("the agent starts"), folder }
     }
 
@@ -82,9 +112,9 @@ impl Node {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// Where the agent says that it serves `/metrics`.
+    /// Where the agent says, after its last reload, that it serves `/metrics`.
     pub(crate) fn address(&self) -> Option<String> {
-        Some(self.log().split_once("metrics=")?.1.split_once('\n')?.0.trim().to_owned())
+        Some(self.log().rsplit_once("metrics=")?.1.split_once('\n')?.0.trim().to_owned())
     }
 
     pub(crate) fn serves(&self) -> bool {
@@ -133,6 +163,25 @@ impl Node {
             assert!(begun.elapsed() < Duration::from_secs_f64(crate::PATIENCE), "the agent does not end");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Where the agent's operator tells it what to do.
+    pub(crate) fn control(&self) -> PathBuf {
+        self.folder.path().join("control")
+    }
+
+    /// Replaces a line of the agent's configuration.
+    pub(crate) fn reconfigure(&self, from: &str, to: &str) {
+        let path = self.folder.path().join("agent.toml");
+        let text = fs::read_to_string(&path).expect("the configuration is there");
+        assert!(text.contains(from), "{from} is not in: {text}");
+        fs::write(&path, text.replace(from, to)).expect("the configuration is written");
+    }
+
+    /// Processes of the agent that have the driver's library loaded, or are about to.
+    pub(crate) fn readers(&self) -> usize {
+        let children = format!("/proc/{0}/task/{0}/children", self.agent.id());
+        fs::read_to_string(children).unwrap_or_default().split_whitespace().count()
     }
 
     /// A signal (`kill`'s argument) for the agent's child.

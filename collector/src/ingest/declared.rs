@@ -107,7 +107,7 @@ impl Declared {
     }
 
     fn job(&mut self, declared: pb::Job) -> Result<(), String> {
-        let pb::Job { id, name } = declared;
+        let pb::Job { id, name, .. } = declared;
         check_name("job", id, &name)?;
         if id == 0 {
             return Err(format!("job {name} has the id of idle, 0"));

@@ -181,7 +181,7 @@ mod tests {
         let declare = pb::Declare {
             metrics: vec![metric(1, "power_watts", -3), metric(2, "fan", 0), metric(3, "job", 0)],
             entities: vec![pb::Entity { id: 4, what: Some(pb::entity::What::Gpu(gpu)) }],
-            jobs: vec![pb::Job { id: 7, name: "llama".into() }],
+            jobs: vec![pb::Job { id: 7, name: "llama".into(), ..Default::default() }],
         };
         declared.declare(declare).unwrap();
         declared

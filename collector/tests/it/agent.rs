@@ -35,7 +35,7 @@ pub(crate) fn declare() -> agent_message::Kind {
     agent_message::Kind::Declare(pb::Declare {
         metrics: catalog::GPU.iter().zip(1..).map(|(metric, id)| metric.declare(id)).collect(),
         entities: (0..8).map(|index| pb::Entity { id: index + 1, what: Some(pb::entity::What::Gpu(gpu(index))) }).collect(),
-        jobs: vec![pb::Job { id: 1, name: "llama".into() }],
+        jobs: vec![pb::Job { id: 1, name: "llama".into(), ..Default::default() }],
     })
 }
 

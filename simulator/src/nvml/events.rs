@@ -13,13 +13,15 @@ use crate::world::Gpu;
 
 type Set = *mut nvmlEventSet_st;
 
-/// The header's bits of a corrected ECC error, an uncorrected one (which no fault makes) and an XID.
+/// The header's bits of a corrected ECC error, an uncorrected one and an XID.
 const SINGLE_BIT_ECC: u64 = 0x1;
 const DOUBLE_BIT_ECC: u64 = 0x2;
 const XID: u64 = 0x8;
 const SUPPORTED: u64 = SINGLE_BIT_ECC | DOUBLE_BIT_ECC | XID;
 /// "GPU has fallen off the bus".
 const XID_OFF_THE_BUS: u64 = 79;
+/// "Graphics engine exception": what a broken application floods the log with.
+const XID_OF_STORM: u64 = 13;
 /// How often a waiting call looks.
 const POLL: Duration = Duration::from_millis(10);
 
@@ -30,8 +32,10 @@ struct Registration {
     since: f64,
     /// Number of the faults that were told.
     told: BTreeSet<usize>,
-    /// Corrected errors that were told.
-    errors: u64,
+    /// XIDs of storms that were told.
+    stormed: u64,
+    /// Corrected and uncorrected errors that were told.
+    errors: [u64; 2],
 }
 
 impl Registration {
@@ -49,10 +53,23 @@ impl Registration {
                 }
             }
         }
-        let errors = gpu.corrected_errors(now);
-        let grown = errors > std::mem::replace(&mut self.errors, errors);
-        (grown && self.types & SINGLE_BIT_ECC != 0).then_some((SINGLE_BIT_ECC, 0))
+        if self.types & XID != 0 && gpu.errors(FaultKind::XidStorm, now) > self.stormed {
+            self.stormed += 1;
+            return Some((XID, XID_OF_STORM));
+        }
+        let kinds = [SINGLE_BIT_ECC, DOUBLE_BIT_ECC].into_iter().zip(errors(gpu, now)).zip(&mut self.errors);
+        for ((kind, errors), told) in kinds.filter(|((kind, _), _)| self.types & kind != 0) {
+            if errors > std::mem::replace(told, errors) {
+                return Some((kind, 0));
+            }
+        }
+        None
     }
+}
+
+/// Corrected and uncorrected errors so far.
+fn errors(gpu: &Gpu, t: f64) -> [u64; 2] {
+    [gpu.corrected_errors(t), gpu.errors(FaultKind::EccUncorrected, t)]
 }
 
 /// An event set, by GPU index.
@@ -94,7 +111,8 @@ pub extern "C" fn nvmlDeviceRegisterEvents(device: Handle, types: u64, set: Set)
         }
         sets(|(_, map)| {
             let set = map.get_mut(&set.addr()).ok_or(INVALID_ARGUMENT)?;
-            let fresh = || Registration { types: 0, since: t, told: BTreeSet::new(), errors: gpu.corrected_errors(t) };
+            let stormed = gpu.errors(FaultKind::XidStorm, t);
+            let fresh = || Registration { types: 0, since: t, told: BTreeSet::new(), stormed, errors: errors(gpu, t) };
             set.entry(gpu.index).or_insert_with(fresh).types |= types;
             Ok(())
         })

@@ -2,7 +2,7 @@
 
 use nvml_wrapper_sys::bindings::{nvmlFieldValue_st, nvmlValue_st};
 
-use super::power::{DEFAULT_LIMIT_MW, MIN_LIMIT_MW, SHUTDOWN_MARGIN, SLOWDOWN_MARGIN, degrees, milli};
+use super::power::{BLANK, DEFAULT_LIMIT_MW, MIN_LIMIT_MW, SHUTDOWN_MARGIN, SLOWDOWN_MARGIN, degrees, milli};
 use super::state::{unix_us, with_gpu};
 use super::{Code, Handle, INVALID_ARGUMENT, NOT_SUPPORTED, SUCCESS, health, link};
 use crate::scenario::FaultKind;
@@ -46,27 +46,64 @@ pub extern "C" fn nvmlDeviceGetFieldValues(device: Handle, count: i32, values: *
     })
 }
 
-/// Which ids the clocks' event reasons have; they moved twice.
-fn event_reason(driver: &str, id: u32) -> Option<u64> {
-    let mut parts = driver.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
-    let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
-    let first = if version >= (580, 82) {
-        269
-    } else if version >= (575, 0) {
-        251
-    } else {
-        return None;
+/// What the ids from 251 to 273 mean: NVIDIA renumbered them twice.
+enum Moved {
+    Reason(u64),
+    /// The place among the fields of power smoothing.
+    Smoothing(u32),
+}
+
+/// The driver's version as far as fields depend on it.
+fn version(gpu: &Gpu) -> (u32, u32) {
+    let mut parts = gpu.scenario().driver_version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
+fn moved(gpu: &Gpu, id: u32) -> Result<Moved, Code> {
+    let (reasons, smoothing) = match version(gpu) {
+        version if version >= (580, 82) => (Some(269), Some(251)),
+        version if version >= (575, 0) => (Some(251), Some(256)),
+        version if version >= (570, 0) => (None, Some(251)),
+        _ => (None, None),
     };
-    match id.checked_sub(first)? {
-        0 => Some(reason::SW_THERMAL),
-        1 => Some(reason::HW_THERMAL),
-        2 => Some(reason::HW_POWER_BRAKE),
-        _ => None,
+    let place = |first: Option<u32>| first.and_then(|first| id.checked_sub(first));
+    if let Some(place @ 0..=17) = place(smoothing) {
+        return if gpu.scenario().power_smoothing { Ok(Moved::Smoothing(place)) } else { Err(NOT_SUPPORTED) };
     }
+    match place(reasons) {
+        Some(0) => Ok(Moved::Reason(reason::SW_THERMAL)),
+        Some(1) => Ok(Moved::Reason(reason::HW_THERMAL)),
+        Some(2) => Ok(Moved::Reason(reason::HW_POWER_BRAKE)),
+        _ => Err(NOT_SUPPORTED),
+    }
+}
+
+/// Power smoothing in its state of delivery: off, W of the ceiling, all of its life left, no profile; invented, for want of a board.
+fn smoothing(place: u32) -> u32 {
+    match place {
+        3 => DEFAULT_LIMIT_MW / 1000,
+        7 => 100,
+        8 => 5,
+        _ => 0,
+    }
+}
+
+/// What sensors tell that have no value.
+fn blank(id: u32) -> Option<Value> {
+    Some(match id {
+        82 | 185 | 186 => U32(BLANK),
+        83 | 191 => U64(u64::MAX),
+        _ => return None,
+    })
 }
 
 fn field(gpu: &Gpu, t: f64, id: u32, scope: u32) -> Result<Value, Code> {
     let history = &gpu.history;
+    if gpu.fault(FaultKind::Blank, t).is_some()
+        && let Some(blank) = blank(id)
+    {
+        return Ok(blank);
+    }
     Ok(match id {
         1 | 2 => U32(1),
         3 => U64(health::ecc(gpu, t, false, true)),
@@ -106,10 +143,10 @@ fn field(gpu: &Gpu, t: f64, id: u32, scope: u32) -> Result<Value, Code> {
         // GiB/s to bytes, in a counter that the driver wraps at 32 bits.
         197 | 198 => U64((gpu.integral(Channel::Pcie, t) * f64::from(1 << 30)) as u64 & u64::from(u32::MAX)),
         // 1 is a reset of the GPU.
-        230 => U32(u32::from(gpu.fault(FaultKind::Xid, t).is_some() || gpu.remap_pending(t))),
-        251..=255 | 269..=273 => match event_reason(&gpu.scenario().driver_version, id) {
-            Some(bit) => U64(gpu.reason_ns(bit, t)),
-            None => return Err(NOT_SUPPORTED),
+        230 if version(gpu) >= (570, 0) => U32(u32::from(gpu.fault(FaultKind::Xid, t).is_some() || gpu.remap_pending(t))),
+        251..=273 => match moved(gpu, id)? {
+            Moved::Reason(bit) => U64(gpu.reason_ns(bit, t)),
+            Moved::Smoothing(place) => U32(smoothing(place)),
         },
         _ => return Err(NOT_SUPPORTED),
     })

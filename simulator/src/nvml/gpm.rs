@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use nvml_wrapper_sys::bindings::{nvmlGpmMetric_t, nvmlGpmMetricsGet_t, nvmlGpmSample_st, nvmlGpmSupport_t};
 
 use super::state::{get, put, with_gpu, with_simulation};
-use super::{Code, Handle, INVALID_ARGUMENT, NOT_SUPPORTED, SUCCESS};
+use super::{Code, Handle, IN_USE, INVALID_ARGUMENT, NOT_SUPPORTED, SUCCESS};
+use crate::scenario::FaultKind;
 use crate::world::{Channel, Levels};
 
 type Sample = *mut nvmlGpmSample_st;
@@ -54,6 +55,10 @@ pub extern "C" fn nvmlGpmSampleFree(sample: Sample) -> Code {
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlGpmSampleGet(device: Handle, sample: Sample) -> Code {
     with_gpu(device, |gpu, t| {
+        // Which code a driver gives where another profiler holds it is not documented; this one fits by its name.
+        if gpu.fault(FaultKind::GpmHeld, t).is_some() {
+            return Err(IN_USE);
+        }
         samples(|(_, map)| map.get_mut(&sample.addr()).map(|slot| *slot = Some((gpu.index, t)))).ok_or(INVALID_ARGUMENT)
     })
 }
@@ -75,6 +80,11 @@ pub extern "C" fn nvmlGpmMetricsGet(request: *mut nvmlGpmMetricsGet_t) -> Code {
         // The array's length differs by version of the header: only `count` entries are certain.
         // SAFETY: projects to a field without making a reference to the whole struct.
         let metrics = unsafe { (&raw mut (*request).metrics).cast::<nvmlGpmMetric_t>() };
+        // SAFETY: the caller asks for `count` entries of its array.
+        let asked = (0..count as usize).map(|i| unsafe { (*metrics.add(i)).metricId });
+        if asked.into_iter().any(|id| s.scenario.gpm_unknown.contains(&id)) {
+            return Err(INVALID_ARGUMENT);
+        }
         for i in 0..count as usize {
             // SAFETY: the caller asks for `count` entries of its array.
             let metric = unsafe { &mut *metrics.add(i) };

@@ -4,6 +4,7 @@ use nvml_wrapper_sys::bindings::{nvmlEccErrorCounts_st, nvmlEccSramErrorStatus_v
 
 use super::state::{check_version, put, with_gpu};
 use super::{Code, Handle, INVALID_ARGUMENT, NOT_SUPPORTED};
+use crate::scenario::FaultKind;
 use crate::world::Gpu;
 
 /// Uncorrectable or correctable errors, since the driver was loaded (`volatile`) or ever.
@@ -13,7 +14,7 @@ pub(super) fn ecc(gpu: &Gpu, t: f64, uncorrected: bool, volatile: bool) -> u64 {
         (false, true) => gpu.history.ecc_uncorrected,
         (false, false) => gpu.history.ecc_corrected,
     };
-    past + if uncorrected { 0 } else { gpu.corrected_errors(t) }
+    past + if uncorrected { gpu.errors(FaultKind::EccUncorrected, t) } else { gpu.corrected_errors(t) }
 }
 
 /// The same by the header's numbers of error type and counter type.

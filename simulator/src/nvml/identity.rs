@@ -72,7 +72,7 @@ texts! {
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlDeviceGetGspFirmwareVersion(device: Handle, text: *mut c_char) -> Code {
     // The header gives the buffer 64 bytes.
-    with_gpu(device, |gpu, _| put_text(text, 64, &gpu.scenario().driver_version))
+    with_gpu(device, |gpu, t| put_text(text, 64, gpu.driver_version(t)))
 }
 
 #[unsafe(no_mangle)]

@@ -7,6 +7,7 @@ use nvml_wrapper_sys::bindings::{
 
 use super::state::{check_version, put, unix_us, with_gpu};
 use super::{Code, Handle, INVALID_ARGUMENT, NOT_SUPPORTED};
+use crate::scenario::FaultKind;
 use crate::world::{Channel, Gpu, IDLE_CLOCK, MAX_CLOCK, MEMORY_CLOCK, reason};
 
 /// Lowest and factory power limit, mW.
@@ -17,6 +18,8 @@ pub(super) const DEFAULT_LIMIT_MW: u32 = 700_000;
 const MAX_OPERATING: i32 = 87;
 pub(super) const SLOWDOWN_MARGIN: i32 = -2;
 pub(super) const SHUTDOWN_MARGIN: i32 = -8;
+/// What stands for no value where one is told all the same (as `DCGM_INT32_BLANK`).
+pub(super) const BLANK: u32 = 0x7fff_fff0;
 /// MHz of the video engines, without a process and at full clock (the same).
 const VIDEO: (u32, u32) = (765, 1545);
 
@@ -58,6 +61,11 @@ pub(super) fn degrees(temperature: f64) -> u32 {
     temperature.round().max(0.0) as u32
 }
 
+/// °C of the core as the driver tells it.
+fn core_degrees(gpu: &Gpu, t: f64) -> u32 {
+    if gpu.fault(FaultKind::Blank, t).is_some() { BLANK } else { degrees(gpu.temperature(t)) }
+}
+
 /// °C left to the highest operating temperature.
 fn margin(gpu: &Gpu, t: f64) -> i32 {
     MAX_OPERATING - degrees(gpu.temperature(t)) as i32
@@ -65,7 +73,7 @@ fn margin(gpu: &Gpu, t: f64) -> i32 {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlDeviceGetTemperature(device: Handle, sensor: u32, value: *mut u32) -> Code {
-    with_gpu(device, |gpu, t| if sensor == 0 { put(value, degrees(gpu.temperature(t))) } else { Err(INVALID_ARGUMENT) })
+    with_gpu(device, |gpu, t| if sensor == 0 { put(value, core_degrees(gpu, t)) } else { Err(INVALID_ARGUMENT) })
 }
 
 #[unsafe(no_mangle)]
@@ -77,7 +85,7 @@ pub extern "C" fn nvmlDeviceGetTemperatureV(device: Handle, info: *mut nvmlTempe
         if info.sensorType != 0 {
             return Err(INVALID_ARGUMENT);
         }
-        info.temperature = degrees(gpu.temperature(t)) as i32;
+        info.temperature = core_degrees(gpu, t) as i32;
         Ok(())
     })
 }

@@ -5,6 +5,7 @@ use nvml_wrapper_sys::bindings::{nvmlProcessUtilizationSample_st, nvmlSample_st,
 use super::power::milli;
 use super::state::{get, put, put_list, with_simulated_gpu};
 use super::{Code, Handle, INSUFFICIENT_SIZE, INVALID_ARGUMENT, NOT_FOUND, NOT_SUPPORTED};
+use crate::scenario::{FaultKind, Samples};
 use crate::world::{Channel, Gpu};
 
 /// Entries of the power buffer.
@@ -17,6 +18,7 @@ const OTHER_PERIOD: f64 = 1.0 / 6.0;
 fn sample(gpu: &Gpu, kind: u32, t: f64) -> Result<u32, Code> {
     let mean = |channel: Channel| gpu.track().mean(t - OTHER_PERIOD, t)[channel as usize];
     Ok(match kind {
+        0 if gpu.scenario().sensor.samples == Samples::Average => milli(gpu.average_watts(t)),
         0 => milli(gpu.instant_watts(t)),
         1 => (mean(Channel::Busy) * 100.0).round() as u32,
         2 => (mean(Channel::Dram) * 100.0).round() as u32,
@@ -44,6 +46,7 @@ pub extern "C" fn nvmlDeviceGetSamples(
         if samples.is_null() {
             return put(count, capacity);
         }
+        let t = gpu.fault(FaultKind::SamplesStop, t).map_or(t, |fault| fault.start);
         let newest = if kind == 0 { gpu.publication(t) } else { (t / period).floor() * period };
         let mut fresh = Vec::new();
         for at in (0..capacity).rev().map(|back| newest - f64::from(back) * period) {

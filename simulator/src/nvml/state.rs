@@ -9,7 +9,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::{Code, GPU_IS_LOST, Handle, INSUFFICIENT_SIZE, INVALID_ARGUMENT, SUCCESS, UNINITIALIZED, VERSION_MISMATCH};
+use super::{
+    Code, DRIVER_NOT_LOADED, GPU_IS_LOST, Handle, INSUFFICIENT_SIZE, INVALID_ARGUMENT, SUCCESS, UNINITIALIZED, VERSION_MISMATCH,
+};
 use crate::scenario::{FaultKind, MAX_GPUS, NODE_ENV, SCENARIO_ENV, START_ENV, SampleClock, Scenario};
 use crate::world::{Gpu, World};
 
@@ -25,6 +27,8 @@ pub(super) struct Simulation {
 
 /// Calls of init without their shutdown.
 static USERS: AtomicU64 = AtomicU64::new(0);
+/// Scenario time of the first of them, as the bits of a number of seconds.
+static OPENED: AtomicU64 = AtomicU64::new(0);
 static SIMULATION: OnceLock<Result<Simulation, String>> = OnceLock::new();
 /// A device handle is the address of one of these.
 static HANDLES: [u64; MAX_GPUS as usize] = [0; MAX_GPUS as usize];
@@ -55,6 +59,21 @@ impl Simulation {
     /// Scenario time, s.
     pub(super) fn now(&self) -> f64 {
         unix_seconds() - self.start
+    }
+
+    /// Version of the driver that is loaded.
+    pub(super) fn driver_version(&self) -> &str {
+        self.gpus.first().map_or(&*self.scenario.driver_version, |gpu| gpu.driver_version(self.now()))
+    }
+
+    fn unloaded(&self) -> bool {
+        self.gpus.first().is_some_and(|gpu| gpu.unloaded(self.now()))
+    }
+
+    /// Whether the driver was loaded anew since this process opened it: then the process has to do that again.
+    fn is_another(&self) -> bool {
+        let opened = f64::from_bits(OPENED.load(Ordering::SeqCst));
+        self.gpus.first().is_some_and(|gpu| gpu.loaded_at(self.now()) > opened)
     }
 
     /// Unix microseconds of scenario time `t` (s).
@@ -100,8 +119,11 @@ pub(super) fn simulation() -> Result<&'static Simulation, &'static String> {
 /// Starts the simulation, or counts one more user.
 pub(super) fn start() -> Code {
     match simulation() {
-        Ok(_) => {
-            USERS.fetch_add(1, Ordering::SeqCst);
+        Ok(simulation) if simulation.unloaded() => DRIVER_NOT_LOADED,
+        Ok(simulation) => {
+            if USERS.fetch_add(1, Ordering::SeqCst) == 0 {
+                OPENED.store(simulation.now().to_bits(), Ordering::SeqCst);
+            }
             SUCCESS
         }
         Err(message) => {
@@ -124,6 +146,12 @@ pub(super) fn with_simulation(f: impl FnOnce(&'static Simulation) -> Result<(), 
         return UNINITIALIZED;
     }
     let Some(Ok(simulation)) = SIMULATION.get() else { return UNINITIALIZED };
+    if simulation.unloaded() {
+        return DRIVER_NOT_LOADED;
+    }
+    if simulation.is_another() {
+        return UNINITIALIZED;
+    }
     charge(simulation);
     f(simulation).err().unwrap_or(SUCCESS)
 }

@@ -67,14 +67,14 @@ pub extern "C" fn nvmlErrorString(code: Code) -> *const c_char {
 
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlSystemGetDriverVersion(version: *mut c_char, length: u32) -> Code {
-    with_simulation(|s| put_text(version, length, &s.scenario.driver_version))
+    with_simulation(|s| put_text(version, length, s.driver_version()))
 }
 
 #[unsafe(no_mangle)]
 pub extern "C" fn nvmlSystemGetNVMLVersion(version: *mut c_char, length: u32) -> Code {
     // The one getter that NVIDIA's libraries answer before they are initialised.
     let Ok(simulation) = simulation() else { return UNKNOWN };
-    put_text(version, length, &format!("13.{}", simulation.scenario.driver_version)).err().unwrap_or(SUCCESS)
+    put_text(version, length, &format!("13.{}", simulation.driver_version())).err().unwrap_or(SUCCESS)
 }
 
 #[unsafe(no_mangle)]

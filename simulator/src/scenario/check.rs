@@ -122,5 +122,11 @@ fn of_fault(scenario: &Scenario, index: usize, fault: &Fault, complaints: &mut C
     complaints.need(fault.memory_mhz.is_none() || kind == FaultKind::Hbm, || {
         format!("fault {index} ({kind:?}): memory_mhz belongs to hbm")
     });
+    complaints.need(fault.driver_version.is_none() || kind == FaultKind::Unloaded, || {
+        format!("fault {index} ({kind:?}): driver_version belongs to unloaded")
+    });
+    complaints.need(fault.gpu.is_none() || kind != FaultKind::Unloaded, || {
+        format!("fault {index} ({kind:?}): a driver is unloaded for all GPUs of the node")
+    });
     complaints.need(fault.start < fault.end_or_forever(), || format!("fault {index} ({kind:?}): ends before it starts"));
 }

@@ -16,12 +16,14 @@ pub struct Fault {
     /// Share of the compute speed that is lost, 0 to below 1.
     #[serde(default)]
     pub depth: f64,
-    /// By kind: `power_cap` watts, `slow_call` milliseconds, `xid` the code, `ecc`, `hbm` and `nvlink_errors` errors a second,
-    /// `pcie_width` lanes.
+    /// By kind: `power_cap` watts, `slow_call` milliseconds, `xid` the code, `ecc`, `ecc_uncorrected`, `hbm` and `nvlink_errors` errors a second,
+    /// `xid_storm` XIDs a second, `pcie_width` lanes.
     #[serde(default)]
     pub value: f64,
     /// MHz of the memory under `hbm`; absent: the full clock less `depth`.
     pub memory_mhz: Option<u32>,
+    /// Version of the driver that is loaded at the end of `unloaded`; absent: the one before.
+    pub driver_version: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -39,9 +41,21 @@ pub enum FaultKind {
     HungCall,
     SlowCall,
     Xid,
+    XidStorm,
     Ecc,
     PcieWidth,
     NvlinkErrors,
+    EccUncorrected,
+    /// Another profiler holds performance monitoring.
+    GpmHeld,
+    /// Sensors tell values that stand for none.
+    Blank,
+    /// Counters since the driver was loaded begin anew.
+    CounterReset,
+    /// The buffer of power samples gets no new ones.
+    SamplesStop,
+    /// The driver is unloaded, on the whole node: calls fail, and those of who had it open go on failing after it is loaded again.
+    Unloaded,
 }
 
 /// How a fault slows a GPU's compute.
@@ -103,8 +117,8 @@ impl FaultKind {
 
     /// Whether `value` says something about a fault of this kind.
     pub(super) fn has_value(self) -> bool {
-        use FaultKind::{Ecc, Hbm, NvlinkErrors, PcieWidth, PowerCap, SlowCall, Xid};
-        matches!(self, PowerCap | SlowCall | Xid | Ecc | Hbm | NvlinkErrors | PcieWidth)
+        use FaultKind::{Ecc, EccUncorrected, Hbm, NvlinkErrors, PcieWidth, PowerCap, SlowCall, Xid, XidStorm};
+        matches!(self, PowerCap | SlowCall | Xid | XidStorm | Ecc | EccUncorrected | Hbm | NvlinkErrors | PcieWidth)
     }
 
     /// The cause by which an incident names it; one that slows nobody keeps its own name.
@@ -120,9 +134,16 @@ impl FaultKind {
             Self::HungCall => "hung_call",
             Self::SlowCall => "slow_call",
             Self::Xid => "xid",
+            Self::XidStorm => "xid_storm",
+            Self::SamplesStop => "samples_stop",
+            Self::Unloaded => "unloaded",
             Self::Ecc => "ecc",
             Self::PcieWidth => "pcie_degraded",
             Self::NvlinkErrors => "nvlink_errors",
+            Self::EccUncorrected => "ecc_uncorrected",
+            Self::GpmHeld => "gpm_held",
+            Self::Blank => "blank",
+            Self::CounterReset => "counter_reset",
         }
     }
 }

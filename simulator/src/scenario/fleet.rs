@@ -22,11 +22,22 @@ pub struct Sensor {
     pub period_ms: f64,
     /// Largest relative error of a GPU's sensor; each GPU has its own constant one.
     pub gain: f64,
+    /// What the buffer of power samples holds.
+    pub samples: Samples,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Samples {
+    /// Each publication.
+    Instant,
+    /// The averages over the second before.
+    Average,
 }
 
 impl Default for Sensor {
     fn default() -> Self {
-        Self { window_ms: 25.0, period_ms: 100.0, gain: 0.05 }
+        Self { window_ms: 25.0, period_ms: 100.0, gain: 0.05, samples: Samples::Instant }
     }
 }
 

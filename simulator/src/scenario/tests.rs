@@ -11,7 +11,9 @@ fn all_that_is_wrong_is_named_at_once() {
          [[job]]\nname = \"j\"\nnode_count = 2\n[[job.phase]]\nkind = \"compute\"\nseconds = 1.0\n\
          [[fault]]\nkind = \"thermal\"\nnode = 0\ngpu = 9\nstart = 0.0\ndepth = 1.0\n\
          [[fault]]\nkind = \"xid\"\nnode = 0\ngpu = 1\nstart = 0.0\ndepth = 0.2\n\
-         [[fault]]\nkind = \"cpu\"\nnode = 0\nstart = 5.0\nend = 4.0\nvalue = 3.0\nmemory_mhz = 1\n",
+         [[fault]]\nkind = \"cpu\"\nnode = 0\nstart = 5.0\nend = 4.0\nvalue = 3.0\nmemory_mhz = 1\n\
+         [[fault]]\nkind = \"unloaded\"\nnode = 0\ngpu = 1\nstart = 5.0\n\
+         [[fault]]\nkind = \"xid\"\nnode = 0\nstart = 5.0\ndriver_version = \"1\"\n",
     );
     for what in [
         "sensor.gain = 1.5",
@@ -23,6 +25,8 @@ fn all_that_is_wrong_is_named_at_once() {
         "value = 3",
         "memory_mhz belongs to hbm",
         "ends before it starts",
+        "a driver is unloaded for all GPUs of the node",
+        "driver_version belongs to unloaded",
     ] {
         assert!(said.contains(what), "{what:?} is not in: {said}");
     }

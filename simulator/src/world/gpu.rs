@@ -90,6 +90,27 @@ impl Gpu {
         self.faults.iter().find(|f| f.kind == kind && f.active(t))
     }
 
+    /// Whether its driver is unloaded.
+    pub fn unloaded(&self, t: f64) -> bool {
+        self.fault(FaultKind::Unloaded, t).is_some()
+    }
+
+    /// The last time by `t` that its driver was loaded anew, and the version from then on.
+    fn loaded(&self, t: f64) -> Option<&Fault> {
+        let over = self.faults.iter().filter(|f| f.kind == FaultKind::Unloaded && f.end_or_forever() <= t);
+        over.max_by(|a, b| a.end_or_forever().total_cmp(&b.end_or_forever()))
+    }
+
+    /// When its driver was loaded; minus infinity: before the scenario began.
+    pub fn loaded_at(&self, t: f64) -> f64 {
+        self.loaded(t).map_or(f64::NEG_INFINITY, Fault::end_or_forever)
+    }
+
+    /// Version of the driver that is loaded.
+    pub fn driver_version(&self, t: f64) -> &str {
+        self.loaded(t).and_then(|f| f.driver_version.as_deref()).unwrap_or(&self.scenario.driver_version)
+    }
+
     /// All faults that this GPU ever has.
     pub fn faults(&self) -> &[Fault] {
         &self.faults
@@ -142,7 +163,10 @@ impl Gpu {
 
     /// Integral of a channel since the driver was loaded, in the channel's unit times seconds.
     pub fn integral(&self, channel: Channel, t: f64) -> f64 {
-        self.track.integral(t)[channel as usize]
+        let resets = self.faults.iter().filter(|f| f.kind == FaultKind::CounterReset && f.start <= t).map(|f| f.start);
+        let begun = resets.fold(self.loaded_at(t), f64::max);
+        let before = if begun.is_finite() { self.track.integral(begun)[channel as usize] } else { 0.0 };
+        self.track.integral(t)[channel as usize] - before
     }
 
     /// Power limit in force, W.

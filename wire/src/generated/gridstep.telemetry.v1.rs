@@ -212,12 +212,49 @@ pub struct Part {
     pub name: ::prost::alloc::string::String,
 }
 /// A job's id is the value of the state metric "job" of a GPU or the node; 0 is idle.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+/// The same id may be declared again with the same name when more is known of it: the last declaration holds.
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Job {
     #[prost(uint32, tag = "1")]
     pub id: u32,
     #[prost(string, tag = "2")]
     pub name: ::prost::alloc::string::String,
+    /// Who gave the node to the job: "slurm", "kubernetes", "command" (the site's own); "": not known.
+    #[prost(string, tag = "3")]
+    pub scheduler: ::prost::alloc::string::String,
+    /// As the user calls it (SLURM_JOB_NAME); "": not known.
+    #[prost(string, tag = "4")]
+    pub title: ::prost::alloc::string::String,
+    /// Processes of the whole job (WORLD_SIZE, SLURM_NTASKS); 0: not known.
+    #[prost(uint32, tag = "5")]
+    pub world_size: u32,
+    /// Its processes on this node's GPUs.
+    #[prost(message, repeated, tag = "6")]
+    pub members: ::prost::alloc::vec::Vec<job::Member>,
+}
+/// Nested message and enum types in `Job`.
+pub mod job {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+    pub struct Member {
+        /// The GPU's entity.
+        #[prost(uint32, tag = "1")]
+        pub entity: u32,
+        /// Unknown where the process's environment cannot be read.
+        #[prost(uint32, optional, tag = "2")]
+        pub rank: ::core::option::Option<u32>,
+        /// Slurm: "0", "batch"; task as in the name of its cgroup.
+        #[prost(string, tag = "3")]
+        pub step: ::prost::alloc::string::String,
+        #[prost(string, tag = "4")]
+        pub task: ::prost::alloc::string::String,
+        /// Kubernetes: names where the node's logs tell them, else the pod's UID and the begin of the container's id.
+        #[prost(string, tag = "5")]
+        pub namespace: ::prost::alloc::string::String,
+        #[prost(string, tag = "6")]
+        pub pod: ::prost::alloc::string::String,
+        #[prost(string, tag = "7")]
+        pub container: ::prost::alloc::string::String,
+    }
 }
 /// Samples that leave together. Self-contained: no difference reaches across batches.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -46,6 +46,23 @@ proptest! {
     }
 }
 
+/// The collector is away for as long as it takes eight GPUs to make an hour's batches, four a second: what does not fit is counted.
+#[test]
+fn an_hour_without_a_collector_and_a_disk_is_kept_or_counted() {
+    const BATCHES: u64 = 4 * 3600;
+    let config = Config { directory: None, ..Config::default() };
+    let spool = spool(&config, Rest::default());
+    let dropped: u64 = (0..BATCHES).map(|_| spool.push(batch(&"x".repeat(620))).dropped_batches).sum();
+    let level = spool.in_memory();
+    assert_eq!(level.batches as u64 + dropped, BATCHES);
+    assert!(level.bytes <= config.max_bytes && level.batches as u64 > BATCHES / 2, "{level:?}");
+    assert!(dropped > 0, "nothing had to go: nothing was tested");
+    // What is left is the newest, in order.
+    let queue = &spool.queues()[0];
+    let first = queue.after(queue.begin().spool, 0).unwrap().unwrap().sequence;
+    assert_eq!(first, dropped + 1);
+}
+
 #[tokio::test]
 async fn delivered_is_what_was_received_or_discarded() {
     let spool = spool(&memory(4000), Rest::default());
@@ -152,12 +169,12 @@ async fn what_was_received_goes_to_disk_when_memory_gets_short() {
 async fn another_spool_takes_over_what_is_in_memory() {
     let before = spool(&memory(1 << 20), Rest::default());
     let id = before.queues()[0].begin().spool;
-    before.declare(pb::Declare { jobs: vec![pb::Job { id: 1, name: "old".into() }], ..Default::default() });
+    before.declare(pb::Declare { jobs: vec![pb::Job { id: 1, name: "old".into(), ..Default::default() }], ..Default::default() });
     before.push(batch("1"));
     before.push(batch("2"));
     before.queues()[0].acknowledge(id, 1, 1);
     let after = spool(&memory(1 << 20), before.take_rest());
-    after.declare(pb::Declare { jobs: vec![pb::Job { id: 1, name: "new".into() }], ..Default::default() });
+    after.declare(pb::Declare { jobs: vec![pb::Job { id: 1, name: "new".into(), ..Default::default() }], ..Default::default() });
     after.push(batch("1"));
     let queue = &after.queues()[0];
     let backlog = queue.oldest_backlog().await.unwrap();

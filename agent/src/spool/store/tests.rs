@@ -23,7 +23,7 @@ fn batch(sequence: u64, size: usize) -> Kept {
 fn load(spool: u64, sequences: impl IntoIterator<Item = u64>, size: usize) -> Load {
     let hello = pb::Hello { node: "n".into(), spool, ..Default::default() };
     static DECLARED: LazyLock<Arc<pb::Declare>> = LazyLock::new(|| {
-        let jobs = vec![pb::Job { id: 1, name: "job".into() }];
+        let jobs = vec![pb::Job { id: 1, name: "job".into(), ..Default::default() }];
         Arc::new(pb::Declare { jobs, ..Default::default() })
     });
     let declared = DECLARED.clone();
@@ -144,6 +144,27 @@ fn what_is_too_old_goes_and_is_counted() {
     store.expire(now);
     assert_eq!(store.metrics.dropped(Reason::TooOld), 3);
     assert_eq!(store.oldest(0).unwrap().spool, 8);
+}
+
+/// Simulated time: the collector is away for an hour, in which eight GPUs make four batches a second.
+#[test]
+fn an_hour_without_a_collector_is_kept_on_disk() {
+    const SECONDS: u64 = 3600;
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path(), 1 << 30);
+    let start = SystemTime::now();
+    for second in 0..SECONDS {
+        let now = start + Duration::from_secs(second);
+        store.append(&load(7, 4 * second + 1..4 * second + 5, 550), now).unwrap();
+        store.expire(now);
+    }
+    assert_eq!(read_all(&mut store, 7, 0), (1..=4 * SECONDS).collect::<Vec<_>>());
+    assert_eq!(store.metrics.dropped(Reason::TooOld) + store.metrics.dropped(Reason::DiskFull), 0);
+    // A quarter of an hour later the oldest quarter is older than an hour, give or take a segment.
+    store.expire(start + Duration::from_secs(SECONDS + SECONDS / 4));
+    let kept = read_all(&mut store, 7, 0).len() as u64;
+    assert_eq!(kept + store.metrics.dropped(Reason::TooOld), 4 * SECONDS);
+    assert!(kept >= 3 * SECONDS, "{kept} are left");
 }
 
 #[test]

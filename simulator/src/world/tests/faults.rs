@@ -20,6 +20,16 @@ fn level(levels: Levels, channel: Channel) -> f64 {
 }
 
 #[test]
+fn a_driver_that_is_loaded_anew_counts_from_zero() {
+    let world = with("", "kind = \"unloaded\"\nnode = 0\nstart = 30.0\nend = 40.0\ndriver_version = \"590.1\"");
+    let (own, other) = (world.gpu(0, 1), world.gpu(1, 0));
+    assert_eq!([29.0, 31.0, 41.0].map(|t| own.unloaded(t)), [false, true, false]);
+    assert_eq!([29.0, 31.0, 41.0].map(|t| own.driver_version(t)), ["580.95.05", "580.95.05", "590.1"]);
+    assert!(own.energy_joules(29.0) > 5000.0 && own.energy_joules(41.0) < 1000.0);
+    assert!(!other.unloaded(31.0) && other.energy_joules(41.0) > other.energy_joules(29.0));
+}
+
+#[test]
 fn degraded_memory_is_slow_and_shows() {
     let world = with("", "kind = \"hbm\"\nnode = 0\ngpu = 1\nstart = 30.0\nend = 90.0\ndepth = 0.2\nvalue = 4.0");
     assert!((pace(&world, 1).step - 3.5).abs() < 1e-12);
