@@ -14,8 +14,8 @@ use crate::align::{AlignConfig, TICK_US};
 use crate::fleet::{Fleet, GpuMetric, GpuSlot, JobSlot, NodeMetric, NodeSlot, Place};
 use crate::incidents::{Book, Incident};
 use crate::power::{Basis, History, Limits, OscillationJudge, Resolved, Signed, StepJudge};
-use crate::stragglers::StragglerJudge;
 use crate::stragglers::occupancy::Dwell;
+use crate::stragglers::{Cause, StragglerJudge};
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -105,6 +105,8 @@ pub struct Judge {
     heard: Vec<(i64, u32)>,
     /// Strongest score so far of each open straggler, by incident.
     strongest: BTreeMap<String, f64>,
+    /// By open straggler: another cause than the one told, and since when it shows.
+    turning: BTreeMap<String, (Cause, Micros)>,
     book: Book,
 }
 
@@ -147,6 +149,7 @@ impl Judge {
             watches: Vec::new(),
             heard: Vec::new(),
             strongest: BTreeMap::new(),
+            turning: BTreeMap::new(),
             book: Book::default(),
         }
     }

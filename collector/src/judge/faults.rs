@@ -109,8 +109,8 @@ impl Judge {
         let nodes = self.fleet.nodes().len();
         self.heard.resize(nodes, (i64::MIN, 0));
         let clocks = columns.column(GpuMetric::SmClock as usize);
-        let others = columns.column(GpuMetric::Utilization as usize);
-        for (gpu, value) in (0..).map(GpuSlot).zip(clocks.iter().zip(others)) {
+        let up = columns.column(GpuMetric::Up as usize);
+        for (gpu, value) in (0..).map(GpuSlot).zip(clocks.iter().zip(up)) {
             if !value.0.is_nan() || !value.1.is_nan() {
                 self.heard[self.fleet.node_of(gpu).0 as usize].0 = second;
             }

@@ -13,6 +13,8 @@ use serde_json::{Map, Value, json};
 const QUIET_SECONDS: f64 = 600.0;
 /// A job's incident closes after so many.
 const JOB_QUIET_SECONDS: f64 = 90.0;
+/// Another cause than the one told has to show for so many.
+const TURN_SECONDS: f64 = 12.0;
 /// What says nothing new is told again after so many.
 const REFRESH_SECONDS: f64 = 20.0;
 /// From this slowdown on a straggler pages.
@@ -130,16 +132,28 @@ impl Judge {
 
     /// As the evidence fades, the verdict stays what it was while it was strong: half of the strongest evidence so far may
     /// refresh it or find a cause for what had none, another cause needs as much.
-    fn fades(&self, place: usize, finding: &Finding) -> bool {
+    fn fades(&mut self, place: usize, finding: &Finding) -> bool {
         let incident = self.book.get(place);
         let strongest = self.strongest.get(&incident.id).copied().unwrap_or(0.0);
-        let (old, new) = (incident.cause.as_str(), finding.verdict.cause.name());
+        let (old, new) = (Cause::from_name(&incident.cause), finding.verdict.cause);
         // What showed is not undone by its no longer showing.
-        if new == Cause::Unknown.name() && old != new {
+        if new == Cause::Unknown && old != new {
             return true;
         }
-        let least = if old == new || old == Cause::Unknown.name() { 0.5 } else { 1.0 };
-        finding.score < least * strongest
+        let least = if old == new || old == Cause::Unknown { 0.5 } else { 1.0 };
+        if finding.score < least * strongest {
+            return true;
+        }
+        // Another cause has to show for longer than a bit flickers.
+        if old == new {
+            self.turning.remove(&incident.id);
+            return false;
+        }
+        let (turning, since) = self.turning.entry(incident.id.clone()).or_insert((new, finding.at));
+        if *turning != new {
+            (*turning, *since) = (new, finding.at);
+        }
+        finding.at.since(*since) < TURN_SECONDS
     }
 
     fn straggler(&self, finding: &Finding, node: &str) -> Report {
@@ -208,6 +222,7 @@ impl Judge {
             if now.since(last) >= QUIET_SECONDS {
                 self.book.close(place, last, now);
                 self.strongest.remove(&self.book.get(place).id);
+                self.turning.remove(&self.book.get(place).id);
             }
         }
         for place in self.book.open_places(Kind::Job) {

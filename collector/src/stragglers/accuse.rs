@@ -31,6 +31,7 @@ const LEAST_SLOWDOWN: f64 = 0.01;
 /// Before offsets are known: least difference, and how long (seconds, steps) the job has run.
 const LEAST_LEVEL: f64 = 0.02;
 const AGE: (usize, usize) = (15, 3);
+const SURE: (usize, usize) = (10, 3);
 /// Slow from the start without a fact: least difference, in a job of that many at least.
 const FROM_THE_START: f64 = 0.04;
 const MANY: usize = 16;
@@ -149,7 +150,7 @@ impl JobJudge {
         let (now, past) = self.facts_of(accused);
         let past = past.filter(|_| learned);
         let (peers, peers_past) = self.facts_of_peers(scene.input, accused);
-        let verdict = cause::explain(&now, past.as_ref(), &peers, peers_past.as_ref(), accused.effect);
+        let verdict = cause::explain(&now, past.as_ref(), &peers, peers_past.as_ref(), accused.effect, accused.gpu.is_none());
         let trace = self.accused(accused);
         let parts = (scene.window / scene.unit.max(1)).clamp(if scene.window == scene.unit { 1 } else { 2 }, 6);
         // And it still is.
@@ -182,7 +183,7 @@ impl JobJudge {
         } else if learned {
             (gap, gap >= LEAST_SLOWDOWN)
         } else {
-            let old = self.age >= AGE.0.max(AGE.1 * scene.unit);
+            let old = self.age >= AGE.0.max(AGE.1 * scene.unit) && scene.window >= SURE.0.max(SURE.1 * scene.unit);
             let least = if verdict.is_of_now() { 1.5 * LEAST_LEVEL } else { LEAST_LEVEL };
             // Without a fact: who was found by itself to have been far from all others.
             (gap, if known { old && accused.effect >= least } else { self.learned && accused.effect >= 0.8 * FROM_THE_START })
@@ -283,7 +284,7 @@ impl JobJudge {
         let mut holders: BTreeMap<u32, Vec<(u32, Verdict)>> = BTreeMap::new();
         for (&gpu, member) in &self.members {
             let Some(past) = member.past() else { continue };
-            let verdict = cause::explain(&member.facts.row(), Some(&past), &peers, peers_past.as_ref(), fall);
+            let verdict = cause::explain(&member.facts.row(), Some(&past), &peers, peers_past.as_ref(), fall, true);
             if matches!(verdict.cause, Cause::NetworkSlow | Cause::NvlinkErrors | Cause::PcieDegraded) {
                 holders.entry(input.fleet.node_of(GpuSlot(gpu)).0).or_default().push((gpu, verdict));
             }

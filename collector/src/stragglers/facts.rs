@@ -57,8 +57,12 @@ pub struct Gatherer {
     current: Sums,
     before: Sums,
     /// Counters: value and second when last seen.
-    counters: [Option<(f64, i64)>; Fact::COUNT],
+    counters: [Option<(f64, i64)>; COUNTERS.len()],
 }
+
+/// Facts that are the growth of a counter.
+const COUNTERS: [Fact; 6] =
+    [Fact::PcieReplays, Fact::NvlinkErrors, Fact::EccCorrected, Fact::EccUncorrected, Fact::RemappedRows, Fact::NetworkErrors];
 
 /// Counters of which one count tells something.
 const ONCE: [usize; 2] = [Fact::EccUncorrected as usize, Fact::RemappedRows as usize];
@@ -126,7 +130,8 @@ impl Gatherer {
         if value.is_nan() {
             return;
         }
-        if let Some((before, at)) = self.counters[fact as usize].replace((value, second))
+        let Some(counter) = COUNTERS.iter().position(|&counter| counter == fact) else { return };
+        if let Some((before, at)) = self.counters[counter].replace((value, second))
             && value >= before
             && second > at
         {

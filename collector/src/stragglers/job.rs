@@ -17,12 +17,16 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Below this share of computing (job's median) nobody computes in that second.
 const QUIET: f64 = 0.2;
+/// Members of a large job.
+const LARGE: usize = 2048;
 /// Least peers for a median that one of them cannot move.
 const PEERS: usize = 5;
 /// Windows in which members are compared, in units of a step ([`Pace::unit`]).
 pub(super) const SCALES: [usize; 10] = [1, 2, 3, 4, 6, 10, 16, 26, 45, 90];
 /// Shorter ones show nothing, seconds.
 const SHORTEST: usize = 4;
+/// Longer ones are not looked at each time, seconds.
+const OFTEN: usize = 24;
 /// Least deviation, as a share of the occupied time, of a window of one second, and of any.
 const DEVIATION: (f64, f64) = (0.02, 0.0025);
 /// Seconds, and steps, until offsets are known.
@@ -139,7 +143,15 @@ impl JobJudge {
             |metric: GpuMetric, gpu: GpuSlot| input.gpus.column(metric as usize).get(gpu.0 as usize).copied().unwrap_or(f64::NAN);
         let mut moment = Moment { second: input.second, ..Moment::default() };
         let (mut busy, mut occupied, mut here) = (Vec::new(), Vec::new(), Vec::new());
+        if self.members.len() != input.members.len() {
+            for gpu in input.members {
+                self.members.entry(gpu.0).or_default();
+            }
+            self.members.retain(|&gpu, _| input.members.binary_search(&GpuSlot(gpu)).is_ok());
+        }
+        let large = input.members.len() > LARGE;
         let mut place = 0;
+        let mut members = self.members.iter_mut();
         while place < input.members.len() {
             let node = input.fleet.node_of(input.members[place]);
             here.clear();
@@ -147,13 +159,14 @@ impl JobJudge {
             while place < input.members.len() && input.fleet.node_of(input.members[place]) == node {
                 let gpu = input.members[place];
                 place += 1;
+                // Both are in the order of their slots.
+                let Some((_, member)) = members.find(|(slot, _)| **slot == gpu.0) else { break };
                 let Some(share) = occupancy::of(input.gpus, gpu.0 as usize) else { continue };
                 let taken = occupancy::with_gap(share, value(GpuMetric::Utilization, gpu));
                 busy.push(share);
                 occupied.push(taken);
                 here.push((gpu.0, taken));
                 instant = input.gpus.instant(gpu.0 as usize);
-                let member = self.members.entry(gpu.0).or_default();
                 member.busy += (f32::from(u8::from(share > 0.05)) - member.busy) / 30.0;
                 if self.age > 30 && member.busy < 0.02 {
                     // A spare: it never computes.
@@ -162,8 +175,11 @@ impl JobJudge {
                     occupied.pop();
                     continue;
                 }
+                // Of a large job each node's facts are taken every other second: it is enough, and half of the work.
+                if large && (input.second + i64::from(node.0)) % 2 == 0 {
+                    continue;
+                }
                 let watts = input.power.get(gpu.0 as usize).map_or(f64::NAN, |&watts| f64::from(watts));
-                let member = self.members.entry(gpu.0).or_default();
                 let node = input.nodes.map(|nodes| (nodes, node.0 as usize));
                 member.facts.take(input.second, input.gpus, gpu.0 as usize, node, watts, share > 0.5);
             }
@@ -221,14 +237,15 @@ impl JobJudge {
         let memory = (self.age as f64).min(30.0f64.max(3.0 * self.pace.unit() as f64));
         self.level += (moment.middle - self.level) / memory;
         let level = self.level.max(0.05);
-        for member in self.members.values_mut() {
-            member.trace.hold();
-        }
         for node in self.nodes.values_mut() {
             node.trace.hold();
         }
-        for &(gpu, difference) in &moment.gpus {
-            if let Some(member) = self.members.get_mut(&gpu) {
+        // Both are in the order of their slots.
+        let mut seen = moment.gpus.iter().peekable();
+        for (&gpu, member) in &mut self.members {
+            member.trace.hold();
+            while seen.next_if(|seen| seen.0 < gpu).is_some() {}
+            if let Some(&(_, difference)) = seen.next_if(|seen| seen.0 == gpu) {
                 member.trace.put(f64::from(difference) / level - member.offset);
             }
         }
@@ -248,10 +265,9 @@ impl JobJudge {
 
     fn evaluate(&mut self, job: JobSlot, input: &Input<'_>, counted: usize) -> (Vec<Finding>, Option<JobFinding>) {
         let passed = |every: usize| self.age / every != (self.age - counted) / every;
-        let (lesson, turn, look) = (passed(LESSON), passed(TURN), passed(if self.members.len() > 2048 { 3 } else { 2 }));
+        let (lesson, turn, look) = (passed(LESSON), passed(TURN), passed(if self.members.len() > LARGE { 3 } else { 2 }));
         if lesson {
             self.pace.look();
-            self.members.retain(|&gpu, _| input.members.binary_search(&GpuSlot(gpu)).is_ok());
             self.node_members.clear();
             for &gpu in self.members.keys() {
                 self.node_members.entry(input.fleet.node_of(GpuSlot(gpu)).0).or_default().push(gpu);
@@ -293,18 +309,17 @@ impl JobJudge {
         self.learned = true;
         let seconds = self.age.min(KEEP - 1);
         for member in self.members.values_mut() {
-            // A suspect is held to its peers.
-            member.offset = if member.suspect { 0.0 } else { member.trace.mean(seconds) };
-            if member.suspect {
-                (member.past, member.turns, member.from_the_start) = (None, 0, true);
+            // A culprit is held to its peers.
+            member.offset = if member.from_the_start { 0.0 } else { member.trace.mean(seconds) };
+            if member.from_the_start {
+                (member.past, member.turns) = (None, 0);
             } else {
                 member.trace.clear();
             }
         }
         for node in self.nodes.values_mut() {
-            node.offset = if node.suspect { 0.0 } else { node.trace.mean(seconds) };
-            node.from_the_start = node.suspect;
-            if !node.suspect {
+            node.offset = if node.from_the_start { 0.0 } else { node.trace.mean(seconds) };
+            if !node.from_the_start {
                 node.trace.clear();
             }
         }
@@ -340,7 +355,8 @@ impl JobJudge {
             if window > length {
                 break;
             }
-            if window < SHORTEST {
+            // Long windows change slowly.
+            if window < SHORTEST || window > OFTEN && !(self.age / 3).is_multiple_of(window / OFTEN) {
                 continue;
             }
             let floor = (DEVIATION.0 / (window as f64).sqrt()).max(DEVIATION.1);
@@ -371,7 +387,11 @@ impl JobJudge {
                 self.nodes.get_mut(&node).expect("a node for each value").suspect = !suspects.is_role;
             }
             if let Some(accused) = suspects.accused {
-                findings.extend(self.accuse(&scene, &accused));
+                let finding = self.accuse(&scene, &accused);
+                if !self.learned && finding.as_ref().is_some_and(|finding| finding.alarm) {
+                    self.slow_since_the_start(&accused);
+                }
+                findings.extend(finding);
             }
             if !suspects.any {
                 self.gpu_noise[scale].learn(gpu_spread);
@@ -393,6 +413,13 @@ impl JobJudge {
             self.speed.watch(self.pace.step(), &SCALES, length);
         }
         (strongest(findings), slow)
+    }
+
+    fn slow_since_the_start(&mut self, accused: &Accused) {
+        match accused.gpu {
+            Some(gpu) => self.members.get_mut(&gpu).expect("a member for each value").from_the_start = true,
+            None => self.nodes.get_mut(&accused.node).expect("a node for each value").from_the_start = true,
+        }
     }
 
     fn slow_everywhere(&self, job: JobSlot, at: Micros, input: &Input<'_>) -> Option<JobFinding> {

@@ -11,6 +11,8 @@ const LEAST_EVERYWHERE: f64 = 0.05;
 const EVERYWHERE_SECONDS: f64 = 160.0;
 /// Seconds that the remembered speed rests on before that is said.
 const LESSONS: f64 = 240.0;
+/// Deviations that are a fall, where a fact of one node came up with it.
+const FALLEN: f64 = 3.0;
 /// Least deviation of a window's speed, of one second and of any.
 const DEVIATION: (f64, f64) = (0.03, 0.003);
 
@@ -63,7 +65,7 @@ impl Speed {
             let fall = self.fall(window);
             let recent = self.fall(scales[scale].div_ceil(2) as f64 * step);
             let score = fall / self.deviation(scale, window);
-            let sure = window <= length as f64 && window >= 6.0 && fall >= 0.01 && recent >= 0.6 * fall && score >= 4.0;
+            let sure = window <= length as f64 && window >= 6.0 && fall >= 0.01 && recent >= 0.6 * fall && score >= FALLEN;
             sure.then_some((window as usize, fall, score))
         })
     }

@@ -10,5 +10,6 @@ mod judge;
 mod malformed;
 mod recording;
 mod scenarios;
+mod stragglers;
 mod stream;
 mod tls;
