@@ -70,6 +70,12 @@ impl SecondGrid {
         }
         self.grow(slot + 1);
         self.last_ts[slot] = self.last_ts[slot].max(ts);
+        self.put_beside(slot, metric, ts, value);
+    }
+
+    /// The same of a source that is ahead of the slot's others: it does not say that they have passed.
+    pub fn put_beside(&mut self, slot: usize, metric: usize, ts: Micros, value: f64) {
+        self.grow(slot + 1);
         let second = ts.0.div_euclid(SECOND_US);
         let (metrics, slots) = (self.merge.len(), self.slots);
         if self.ring.admit(second..=second, || Second::empty(metrics, slots)).is_empty() {

@@ -59,7 +59,7 @@ impl Judge {
             self.dwells.resize(slot + 1, Dwell::default());
         }
         let computes = self.dwells[slot].take(watts);
-        self.gpu_seconds.put(slot, DWELL, ts, f64::from(u8::from(computes)));
+        self.gpu_seconds.put_beside(slot, DWELL, ts, f64::from(u8::from(computes)));
     }
 
     fn report_job(&mut self, finding: &JobFinding) {

@@ -17,6 +17,8 @@ const ALIKE: f64 = 0.5;
 /// Deviations that suffice with a fact to show for it, and without.
 const ALARM_FACT: f64 = 5.0;
 const ALARM: f64 = 7.0;
+/// And of what only power shows.
+const ALARM_POWER: f64 = 9.0;
 /// With a fact, by one step alone; and the least difference that one step shows.
 const ALARM_STEP: f64 = 6.0;
 const LEAST_STEP: f64 = 0.03;
@@ -32,6 +34,8 @@ const LEAST_SLOWDOWN: f64 = 0.01;
 const LEAST_LEVEL: f64 = 0.02;
 const AGE: (usize, usize) = (15, 3);
 const SURE: (usize, usize) = (10, 3);
+/// The same with a fact that happens now, seconds: no setting that the machine may have had all along.
+const SOON: (usize, usize) = (9, 6);
 /// Slow from the start without a fact: least difference, in a job of that many at least.
 const FROM_THE_START: f64 = 0.04;
 const MANY: usize = 16;
@@ -157,11 +161,13 @@ impl JobJudge {
         let recent = trace.mean((scene.window / parts).max(2 * scene.unit).min(scene.window));
         let steady = 4 * trace.steady(scene.window, parts) >= 3 * parts && recent >= 0.4 * accused.effect;
         let known = verdict.cause != Cause::Unknown;
+        // Power is a rough measure of computing.
+        let alarm = if now[Fact::SmActive as usize].is_nan() { ALARM_POWER } else { ALARM };
         let enough = match (known, learned) {
             (true, true) if scene.window == scene.unit => accused.score >= ALARM_STEP && accused.effect >= LEAST_STEP,
             (true, true) => accused.score >= ALARM_FACT,
             // Members differ for good, by their role say, while nothing is remembered.
-            (true, false) => accused.score >= if verdict.is_of_now() { SUSPECT } else { ALARM_FACT },
+            (true, false) => accused.score >= if verdict.is_of_now() { SUSPECT } else { ALARM_STEP },
             (false, _) if accused.gpu.is_none() && (accused.score < ALARM_NODE || accused.effect < LEAST_LEVEL) => false,
             (false, _) => {
                 accused.score >= ALARM
@@ -183,8 +189,9 @@ impl JobJudge {
         } else if learned {
             (gap, gap >= LEAST_SLOWDOWN)
         } else {
-            let old = self.age >= AGE.0.max(AGE.1 * scene.unit) && scene.window >= SURE.0.max(SURE.1 * scene.unit);
-            let least = if verdict.is_of_now() { 1.5 * LEAST_LEVEL } else { LEAST_LEVEL };
+            let (age, window) = if verdict.is_of_now() { SOON } else { (AGE.0, SURE.0) };
+            let old = self.age >= age.max(AGE.1 * scene.unit) && scene.window >= window.max(SURE.1 * scene.unit);
+            let least = 1.5 * LEAST_LEVEL;
             // Without a fact: who was found by itself to have been far from all others.
             (gap, if known { old && accused.effect >= least } else { self.learned && accused.effect >= 0.8 * FROM_THE_START })
         };

@@ -166,7 +166,8 @@ impl JobJudge {
                 busy.push(share);
                 occupied.push(taken);
                 here.push((gpu.0, taken));
-                instant = input.gpus.instant(gpu.0 as usize);
+                // Power comes all through the second.
+                instant = if value(GpuMetric::SmActive, gpu).is_nan() { 0.5 } else { input.gpus.instant(gpu.0 as usize) };
                 member.busy += (f32::from(u8::from(share > 0.05)) - member.busy) / 30.0;
                 if self.age > 30 && member.busy < 0.02 {
                     // A spare: it never computes.
@@ -423,7 +424,12 @@ impl JobJudge {
     }
 
     fn slow_everywhere(&self, job: JobSlot, at: Micros, input: &Input<'_>) -> Option<JobFinding> {
-        self.speed.slow_for_long(self.pace.step()).map(|(slowdown, seconds)| JobFinding {
+        let (slowdown, seconds) = self.speed.slow_for_long(self.pace.step())?;
+        // Somebody was slow meanwhile.
+        if self.suspected.is_some_and(|suspected| self.age - suspected < seconds) {
+            return None;
+        }
+        Some(JobFinding {
             job,
             cause: "slow_everywhere",
             since: Micros((input.second - seconds as i64) * 1_000_000),

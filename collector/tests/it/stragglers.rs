@@ -36,7 +36,9 @@ fn run(
     let mut judge = Judge::new(config, &[]);
     for node in 0..NODES {
         let slot = judge.fleet_mut().node(&format!("node{node}"));
-        (0..8).for_each(|gpu| drop(judge.fleet_mut().gpu(slot, gpu)));
+        for gpu in 0..8 {
+            judge.fleet_mut().gpu(slot, gpu);
+        }
     }
     judge.fleet_mut().job("job");
     let mut last: Vec<Incident> = Vec::new();

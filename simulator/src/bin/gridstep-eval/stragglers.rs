@@ -1,11 +1,13 @@
 //! Stragglers: fleets of which the culprit is known, and fleets that have none.
 
+mod baseline;
 mod case;
 mod fault;
 mod fleet;
 mod job;
 mod score;
 
+use baseline::BASELINES;
 use case::{Case, NEGATIVES, Sight};
 use fault::Cause;
 use gridstep_collector::judge::JudgeConfig;
@@ -46,8 +48,9 @@ pub(crate) fn run(plan: &Plan) -> String {
     suites.push(("stragglers, hang".into(), plan.fleets, Box::new(case::hang)));
     let suites: Vec<_> = suites.into_iter().filter(|(name, ..)| plan.only.split('|').any(|only| name.contains(only))).collect();
     let mut classes: Vec<(String, Score)> = Vec::new();
+    let mut compared: Vec<(String, Score)> = Vec::new();
     for (name, fleets, make) in &suites {
-        let total = all(name, plan.from, *fleets, make.as_ref());
+        let (total, others) = all(name, plan.from, *fleets, make.as_ref());
         if plan.verbose {
             total.wrong.iter().for_each(|wrong| eprintln!("  wrong  {wrong}"));
             total.late.iter().for_each(|late| eprintln!("  late   {late}"));
@@ -58,20 +61,31 @@ pub(crate) fn run(plan: &Plan) -> String {
         let _ = writeln!(out, "{line}");
         // A slowdown over all causes; all nulls.
         let class = name.split(", ").take(3).map(|part| part.split(':').next().unwrap_or(part)).collect::<Vec<_>>().join(", ");
-        match classes.iter_mut().find(|(known, _)| *known == class) {
-            Some((_, score)) => score.add(total),
-            None => classes.push((class, total)),
+        for ((baseline, _), score) in BASELINES.iter().zip(others) {
+            add(&mut compared, format!("{class}, {baseline}"), score);
         }
+        add(&mut classes, class, total);
     }
     for (class, score) in &classes {
         let _ = writeln!(out, "{}", row(&format!("= {class}"), score));
+    }
+    for (class, score) in &compared {
+        let _ = writeln!(out, "{}", row(&format!("~ {class}"), score));
     }
     classes.iter().for_each(|(class, score)| details(&mut out, class, score));
     out
 }
 
-fn all(name: &str, from: u64, fleets: u64, make: &(dyn Fn(u64) -> Case + Sync)) -> Score {
-    let total = Mutex::new(Score::default());
+fn add(classes: &mut Vec<(String, Score)>, class: String, score: Score) {
+    match classes.iter_mut().find(|(known, _)| *known == class) {
+        Some((_, known)) => known.add(score),
+        None => classes.push((class, score)),
+    }
+}
+
+/// Our score, and that of each baseline.
+fn all(name: &str, from: u64, fleets: u64, make: &(dyn Fn(u64) -> Case + Sync)) -> (Score, Vec<Score>) {
+    let total = Mutex::new((Score::default(), vec![Score::default(); BASELINES.len()]));
     let next = AtomicUsize::new(0);
     let work = || {
         loop {
@@ -82,7 +96,12 @@ fn all(name: &str, from: u64, fleets: u64, make: &(dyn Fn(u64) -> Case + Sync)) 
             let case = make(from + index);
             let outcome = case.setup.judge(JudgeConfig::default());
             let score = score::score(&case.setup, &named(&outcome), &outcome, &format!("{name}: {}", case.group));
-            total.lock().expect("no thread panicked").add(score);
+            let nothing = fleet::Outcome::default();
+            let others =
+                BASELINES.map(|(_, rule)| score::score(&case.setup, &baseline::named(rule, &case.setup, &outcome), &nothing, ""));
+            let mut total = total.lock().expect("no thread panicked");
+            total.0.add(score);
+            total.1.iter_mut().zip(others).for_each(|(total, other)| total.add(other));
         }
     };
     std::thread::scope(|scope| (0..2).for_each(|_| drop(scope.spawn(work))));
