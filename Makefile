@@ -3,7 +3,7 @@ SHELL := /bin/bash
 
 CARGO_DEB := target/tools/bin/cargo-deb
 
-.PHONY: help build build-tests demo eval test test-systemd deb deps lint rules
+.PHONY: help bench build build-tests demo eval test test-systemd deb deps lint rules
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
@@ -19,6 +19,12 @@ demo: build ## a collector and 16 simulated nodes on this machine; DEMO_SECONDS=
 
 eval: ## scores the power-swing detectors on simulated fleets of known truth, docs/evaluation.md
 	cargo run --locked -p gridstep-simulator --features eval --bin gridstep-eval
+
+bench: deps ## what the agent costs beside its peers, docs/performance.md; takes BENCH_SECONDS (300) twice
+	deploy/bench/all-smi.sh
+	cargo build --release --locked -p gridstep-agent -p gridstep-simulator
+	cargo build --locked -p gridstep-collector
+	.venv/bin/python deploy/bench/cost.py
 
 lint: ## formatting and clippy, warnings are errors
 	cargo fmt --all --check

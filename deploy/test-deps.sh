@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-packages=(nvidia-ml-py nvitop gpustat kempnerpulse)
+packages=(nvidia-ml-py nvitop nvitop-exporter gpustat kempnerpulse)
 
 if [[ ! -x .venv/bin/python ]]; then
     if ! python3 -m venv .venv; then

@@ -2,6 +2,7 @@
 
 mod dcgm;
 mod jobs;
+mod own;
 mod readings;
 #[cfg(test)]
 mod reference;
@@ -57,6 +58,7 @@ impl Config {
 /// Everything that `/metrics` shows.
 pub struct Metrics {
     registry: Registry,
+    own: own::Own,
     pub(crate) readings: Readings,
     pub(crate) jobs: JobInfo,
     pub reader_up: IntGauge,
@@ -88,6 +90,7 @@ impl Metrics {
             Opts::new("gridstep_agent_implausible_readings_total", "readings dropped that no board can show, by metric");
         let readings = add(&registry, Readings::new()?)?;
         Ok(Self {
+            own: add(&registry, own::Own::new(readings.clone())?)?,
             jobs: add(&registry, JobInfo::new(readings.clone())?)?,
             readings,
             reader_up: gauge("reader_up", "1: the child process that talks to the driver delivers")?,
@@ -169,6 +172,7 @@ fn plain(text: String) -> impl IntoResponse {
 
 /// Until dropped: then open connections end too, and nobody goes on scraping what does not change any more.
 pub async fn serve(listener: TcpListener, metrics: Arc<Metrics>, names: Names, node: String) -> std::io::Result<()> {
+    metrics.own.name(&node);
     let ready = |State(metrics): State<Arc<Metrics>>| async move {
         if metrics.reader_up.get() == 1 {
             (StatusCode::OK, "ready\n")

@@ -22,6 +22,7 @@ pub mod release;
 pub mod service;
 pub mod spool;
 pub mod supervisor;
+pub mod top;
 pub mod uplink;
 
 use anyhow::Context;

@@ -1,7 +1,7 @@
 //! `gridstep-agent`: arguments, configuration, run, exit code.
 
 use clap::{Parser, Subcommand};
-use gridstep_agent::{config, control, probe, reader, service};
+use gridstep_agent::{config, control, probe, reader, service, top};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -38,8 +38,9 @@ enum Command {
     /// Reads all GPUs ten times through NVML, which takes about two seconds. Needs neither a configuration
     /// nor a collector, and changes nothing.
     ///
-    /// The first table has a column for each GPU that answers, so that one that differs from its neighbours
-    /// stands out. Below it stands what NVML said of each metric that is missing.
+    /// First stands what is well and what to look at. The first table has a column for each GPU that answers, so
+    /// that one that differs from its neighbours stands out; where the terminal is narrow, names and figures are
+    /// short. Below it stands what NVML said of each metric that is missing. NO_COLOR keeps it plain.
     ///
     /// The last table has the time that calls into the driver took, the most expensive first. While the agent
     /// runs, it asks for names and handles once, for power and events ten times a second, and for everything
@@ -53,7 +54,8 @@ enum Command {
         /// Path or name of the NVML library; default libnvidia-ml.so.1.
         #[arg(long)]
         nvml_library: Option<PathBuf>,
-        /// One JSON document: driver_version, nvml_version, gpus (metrics in base units, missing with reasons), node, calls.
+        /// One JSON document: driver_version, nvml_version, checks, gpus (metrics in base units,
+        /// missing with reasons, parts), node, parts, calls.
         #[arg(long)]
         json: bool,
     },
@@ -77,6 +79,14 @@ enum Command {
         #[arg(long, default_value = control::DEFAULT_SOCKET)]
         socket: PathBuf,
     },
+    /// A live view of this node: each GPU's power, temperatures, clocks, activity, links, and what holds it back.
+    ///
+    /// Shows what the running agent tells at its HTTP endpoint, and does not touch the driver.
+    #[command(after_help = "Exit codes: 0 done, 64 wrong usage, 69 no agent answers.\n\nExamples:\n  \
+        gridstep-agent top\n  \
+        gridstep-agent top --config /etc/gridstep/agent.toml\n  \
+        ssh node00017 gridstep-agent top --once")]
+    Top(top::Arguments),
     /// The child process that talks to the driver.
     #[command(hide = true)]
     Reader(reader::Arguments),
@@ -97,6 +107,12 @@ fn main() -> ExitCode {
             }
             Err(error @ control::Failure::NoAgent(_)) => fail(&error.into(), UNAVAILABLE),
             Err(error) => fail(&error.into(), 1),
+        },
+        Ok(Arguments { command: Command::Top(arguments) }) => match top::run(&arguments) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(top::Failure::Usage(error)) => fail(&error, USAGE),
+            Err(top::Failure::Unavailable(error)) => fail(&error, UNAVAILABLE),
+            Err(top::Failure::Failed(error)) => fail(&error, 1),
         },
         Ok(Arguments { command: Command::CheckConfig { config: path } }) => match config::load(Some(&path)) {
             Ok(_) => {

@@ -1,13 +1,17 @@
 //! `probe`: what this machine tells, why not more, and what asking costs. A [reader](crate::reader) asks the driver, so that a
 //! call that hangs costs a GPU its rows, and not the probe its end.
 
+mod checks;
+mod groups;
+mod paint;
 mod table;
 
 use crate::child;
 use crate::clock::Clock;
 use crate::host::Host;
-use crate::reader::protocol::{Cost, Frame, Gpu, Hung, Inventory};
+use crate::reader::protocol::{Cost, Frame, Gpu, Hung, Inventory, Part};
 use anyhow::{Context, bail};
+use checks::Check;
 use gridstep_wire::catalog::{self, Metric};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -22,6 +26,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const APART: Duration = Duration::from_millis(200);
 
 const POWER: u32 = catalog::index(catalog::GPU, "power_watts");
+/// How often a reader reads everything when it measures.
+const ROUNDS: u32 = 10;
 /// Not the driver's to tell.
 const OWN: [u32; 5] = [
     catalog::index(catalog::GPU, "up"),
@@ -37,10 +43,17 @@ struct Report {
     driver_version: String,
     nvml_version: String,
     gpus: Vec<GpuReport>,
+    /// What is well and what is not.
+    checks: Vec<Check>,
     /// Of the node itself, by name.
     node: BTreeMap<&'static str, f64>,
+    /// Of the node, by kind.
+    parts: BTreeMap<&'static str, Parts>,
     calls: Vec<CallReport>,
 }
+
+/// Metrics of parts of one kind, by the part's name.
+type Parts = BTreeMap<String, BTreeMap<&'static str, f64>>;
 
 #[derive(Debug, Default, Serialize)]
 struct GpuReport {
@@ -55,6 +68,8 @@ struct GpuReport {
     metrics: BTreeMap<&'static str, f64>,
     /// Why there is no value.
     missing: BTreeMap<&'static str, String>,
+    /// By kind: links.
+    parts: BTreeMap<&'static str, Parts>,
 }
 
 /// Microseconds that a call took.
@@ -75,7 +90,7 @@ pub fn run(library: Option<&Path>, json: bool) -> anyhow::Result<()> {
     if json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
-        print!("{}", table::text(&report));
+        print!("{}", table::text(&report, &paint::Paper::stdout()));
     }
     Ok(())
 }
@@ -108,9 +123,11 @@ async fn probe(library: Option<&Path>) -> anyhow::Result<Report> {
     }
     host.finished();
     report.node = node(&host);
+    report.parts = parts(host.latest().flat_map(|reading| &reading.parts));
     report.gpus = known.into_values().map(|gpu| gpu_report(gpu, &frame, &hung)).collect();
     report.calls = frame.costs.into_iter().filter_map(call_report).collect();
     report.calls.sort_by(|a, b| b.median_us.total_cmp(&a.median_us));
+    report.checks = checks::checks(&report, ROUNDS);
     Ok(report)
 }
 
@@ -151,6 +168,18 @@ fn node(host: &Host) -> BTreeMap<&'static str, f64> {
     values.map(|(id, value)| named(&catalog::NODE[*id as usize], *value)).collect()
 }
 
+fn parts<'a>(read: impl IntoIterator<Item = &'a Part>) -> BTreeMap<&'static str, Parts> {
+    let mut parts: BTreeMap<_, Parts> = BTreeMap::new();
+    for part in read {
+        let Some(subject) = part.subject() else { continue };
+        let metrics = subject.metrics();
+        let values =
+            part.metrics.iter().zip(&part.values).filter_map(|(id, value)| Some(named(metrics.get(*id as usize)?, *value)));
+        parts.entry(subject.name()).or_default().insert(part.name.clone(), values.collect());
+    }
+    parts
+}
+
 fn named(metric: &'static Metric, value: i64) -> (&'static str, f64) {
     (metric.name, metric.value(value))
 }
@@ -169,7 +198,8 @@ fn gpu_report(gpu: Gpu, frame: &Frame, hung: &BTreeMap<u32, String>) -> GpuRepor
         metrics.extend(values.map(|(id, value)| named(&catalog::GPU[*id as usize], *value)));
         missing.extend(sweep.missing.iter().map(|metric| (catalog::GPU[metric.metric as usize].name, metric.why.clone())));
     }
-    GpuReport { index, uuid: gpu.uuid, model: gpu.model, pci_bus_id: gpu.pci_bus_id, fault, metrics, missing }
+    let parts = frame.sweeps.iter().find(|sweep| sweep.gpu == index).map(|sweep| parts(&sweep.parts)).unwrap_or_default();
+    GpuReport { index, uuid: gpu.uuid, model: gpu.model, pci_bus_id: gpu.pci_bus_id, fault, metrics, missing, parts }
 }
 
 fn call_report(cost: Cost) -> Option<CallReport> {

@@ -11,6 +11,7 @@ mod gpm;
 mod health;
 mod identity;
 mod link;
+mod meter;
 mod power;
 mod processes;
 mod samples;

@@ -2,7 +2,10 @@
 
 use gridstep_wire::catalog::Subject;
 use prost::Message;
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::sync::{Mutex, PoisonError};
 
 /// Everything of one tick. A frame is also a sign of life.
 #[derive(Clone, PartialEq, Message)]
@@ -224,9 +227,14 @@ pub struct Missing {
     pub why: String,
 }
 
-/// Writes one frame to standard output.
+/// Writes one frame to standard output, at once: `Stdout` itself would cut it wherever a byte looks like the end of a line, and
+/// each piece wakes the agent.
 pub fn write(frame: &Frame) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(&frame.encode_length_delimited_to_vec())?;
-    out.flush()
+    static OUT: Mutex<Option<File>> = Mutex::new(None);
+    let mut out = OUT.lock().unwrap_or_else(PoisonError::into_inner);
+    let out = match &mut *out {
+        Some(out) => out,
+        none => none.insert(File::from(io::stdout().as_fd().try_clone_to_owned()?)),
+    };
+    out.write_all(&frame.encode_length_delimited_to_vec())
 }

@@ -1,5 +1,7 @@
 //! What others read through the same library: NVIDIA's own `nvidia-smi`, and clients of PyPI. They see what the agent sees.
 
+mod peers;
+
 use crate::node::library;
 use serde_json::Value;
 use std::collections::BTreeMap;

@@ -17,6 +17,7 @@ mod release;
 mod signals;
 mod spool;
 mod stopping;
+mod top;
 
 use collector::{Collector, Seen};
 use node::Node;

@@ -69,3 +69,17 @@ fn without_a_driver_it_says_what_to_do() {
     assert_eq!(output.status.code(), Some(69));
     assert!(said.contains("/nowhere/libnvidia-ml.so.1") && said.contains("--nvml-library"), "{said}");
 }
+
+#[test]
+fn what_is_not_well_stands_first() {
+    let faults = "[[fault]]\nkind = \"thermal\"\nnode = 0\ngpu = 3\ndepth = 0.2\nstart = 0.0\n\
+        [[fault]]\nkind = \"pcie_width\"\nnode = 0\ngpu = 6\nvalue = 8\nstart = 0.0";
+    let report = json(faults);
+    let check = |name| report["checks"].as_array().unwrap().iter().find(|check| check["name"] == name).unwrap().clone();
+    assert!(check("GPUs")["ok"] == true && check("cost")["ok"] == true, "{report}");
+    assert!(check("clocks")["ok"] == false && check("clocks")["text"].as_str().unwrap().contains("GPU 3: "), "{report}");
+    assert!(check("alike")["text"].as_str().unwrap().contains("GPU 6 has pcie_link_width 8, others 16"), "{report}");
+    let printed = probe(faults, &["--nvml-library", library().to_str().unwrap()]);
+    let text = String::from_utf8(printed.stdout).unwrap();
+    assert!(text.contains("look clocks") && text.contains("ok   health") && !text.contains('\x1b'), "{text}");
+}

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use rustix::time::{ClockId, clock_gettime};
 
+use super::meter::metered;
 use super::{
     Code, DRIVER_NOT_LOADED, GPU_IS_LOST, Handle, INSUFFICIENT_SIZE, INVALID_ARGUMENT, SUCCESS, UNINITIALIZED, VERSION_MISMATCH,
 };
@@ -152,8 +153,10 @@ pub(super) fn with_simulation(f: impl FnOnce(&'static Simulation) -> Result<(), 
     if simulation.is_another() {
         return UNINITIALIZED;
     }
-    charge(simulation);
-    f(simulation).err().unwrap_or(SUCCESS)
+    metered(|| {
+        charge(simulation);
+        f(simulation).err().unwrap_or(SUCCESS)
+    })
 }
 
 /// Calls `f` with a GPU and the scenario time (s), after the GPU's faults took their toll on the call.
