@@ -17,6 +17,9 @@ const CLOCK_ERROR: f64 = 0.1;
 const CLOCK_SECONDS: u32 = 30;
 /// So many GPUs of a node that have the same are one incident of the node.
 const TOGETHER: usize = 3;
+/// Who has a symptom, how bad it is, what to say.
+type Holder = (GpuSlot, Severity, String);
+
 impl Judge {
     /// Something that an agent says has happened ("gpu_lost", "driver_hung", "driver_back", "gpu_back", "xid", …).
     pub fn put_event(&mut self, node: NodeSlot, gpu: Option<GpuSlot>, ts: Micros, kind: &str, code: i64) {
@@ -71,7 +74,7 @@ impl Judge {
         let count = self.fleet.gpus().len();
         self.watches.resize_with(count, Watch::default);
         let mut symptoms = Vec::new();
-        let mut seen: BTreeMap<(u32, &'static str), Vec<(GpuSlot, Severity, String)>> = BTreeMap::new();
+        let mut seen: BTreeMap<(u32, &'static str), Vec<Holder>> = BTreeMap::new();
         let xids = columns.column(GpuMetric::Xid as usize);
         let mut codes = Vec::new();
         for slot in 0..count {

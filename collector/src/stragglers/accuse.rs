@@ -170,7 +170,7 @@ impl JobJudge {
             (true, false) => accused.score >= if verdict.is_of_now() { SUSPECT } else { ALARM_STEP },
             (false, _) if accused.gpu.is_none() && (accused.score < ALARM_NODE || accused.effect < LEAST_LEVEL) => false,
             (false, _) => {
-                accused.score >= ALARM
+                accused.score >= alarm
                     && scene.window >= LONG.0.max(LONG.1 * scene.unit)
                     && self.age >= OLD.0.max(OLD.1 * scene.unit)
             }

@@ -267,10 +267,10 @@ impl Setup {
                 while next_power[node] <= t - latency[node] {
                     let at = next_power[node];
                     next_power[node] += self.power_period;
-                    for gpu in node * 8..node * 8 + 8 {
+                    for (gpu, sum) in sums.iter_mut().enumerate().skip(node * 8).take(8) {
                         let watts = world.watts(self, gpu, at);
-                        sums[gpu][2] += watts as f32;
-                        sums[gpu][4] += 1.0;
+                        sum[2] += watts as f32;
+                        sum[4] += 1.0;
                         if !silent {
                             judge.put_gpu_power(GpuSlot(gpu as u32), micros(at + skew), watts);
                         }
@@ -280,8 +280,8 @@ impl Setup {
                     let at = next_second[node];
                     next_second[node] += 1.0;
                     let drop = world.random.chance(self.dropout);
-                    for gpu in node * 8..node * 8 + 8 {
-                        self.sample(&mut world, &mut judge, gpu, at, skew, silent || drop, &mut sums[gpu]);
+                    for (gpu, sum) in sums.iter_mut().enumerate().skip(node * 8).take(8) {
+                        self.sample(&mut world, &mut judge, gpu, at, skew, silent || drop, sum);
                     }
                     if !silent && !drop {
                         self.sample_node(&mut world, &mut judge, node, at, skew);
