@@ -67,6 +67,9 @@ const COUNTERS: [Fact; 6] =
 /// Counters of which one count tells something.
 const ONCE: [usize; 2] = [Fact::EccUncorrected as usize, Fact::RemappedRows as usize];
 
+/// Seconds that are gathered at most.
+const LONGEST: u8 = 12;
+
 /// Sum and number of each fact.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Sums {
@@ -75,6 +78,7 @@ struct Sums {
     /// Counters: how often they were read, and found grown.
     reads: [u8; Fact::COUNT],
     growths: [u8; Fact::COUNT],
+    taken: u8,
 }
 
 const THERMAL: u64 = gridstep_wire::reasons::SW_THERMAL | gridstep_wire::reasons::HW_THERMAL;
@@ -82,6 +86,11 @@ const THERMAL: u64 = gridstep_wire::reasons::SW_THERMAL | gridstep_wire::reasons
 impl Gatherer {
     /// Takes one second of a GPU (and of its node).
     pub fn take(&mut self, second: i64, gpus: &Second, gpu: usize, node: Option<(&Second, usize)>, watts: f64, computing: bool) {
+        // Nobody turns what is gathered in a pause.
+        if self.current.taken >= LONGEST {
+            self.turn();
+        }
+        self.current.taken += 1;
         let value = |metric: GpuMetric| gpus.column(metric as usize).get(gpu).copied().unwrap_or(f64::NAN);
         if computing {
             self.mean(Fact::SmClock, value(GpuMetric::SmClock));
@@ -137,8 +146,9 @@ impl Gatherer {
         {
             self.current.sums[fact as usize] += (value - before) as f32;
             self.current.counts[fact as usize] += (second - at) as f32;
-            self.current.reads[fact as usize] += 1;
-            self.current.growths[fact as usize] += u8::from(value > before);
+            self.current.reads[fact as usize] = self.current.reads[fact as usize].saturating_add(1);
+            let growths = &mut self.current.growths[fact as usize];
+            *growths = growths.saturating_add(u8::from(value > before));
         }
     }
 
@@ -147,8 +157,8 @@ impl Gatherer {
         let mut row = [f64::NAN; Fact::COUNT];
         for (index, value) in row.iter_mut().enumerate() {
             let count = self.current.counts[index] + self.before.counts[index];
-            let growths = self.current.growths[index] + self.before.growths[index];
-            let reads = self.current.reads[index] + self.before.reads[index];
+            let growths = self.current.growths[index].saturating_add(self.before.growths[index]);
+            let reads = self.current.reads[index].saturating_add(self.before.reads[index]);
             // One burst is history. (Rows are not remapped by the second.)
             let once = growths == 1 && reads > 2 && !ONCE.contains(&index);
             if count > 0.0 {
