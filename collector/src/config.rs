@@ -126,6 +126,7 @@ impl Config {
         config.edge.check(&mut faults);
         faults.extend(alerts::faults(&config.edge.alerts));
         faults.extend(config.judge.power.limits.faults());
+        faults.extend(config.judge.align.faults());
         match faults.into_list() {
             list if list.is_empty() => Ok(config),
             faults => Err(ConfigError::Faults { path: path.into(), faults }),

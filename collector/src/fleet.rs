@@ -15,6 +15,10 @@ pub struct GpuSlot(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct JobSlot(pub u32);
 
+/// Index of a site meter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct MeterSlot(pub u32);
+
 macro_rules! metrics {
     ($(#[$doc:meta])* $name:ident { $($variant:ident = $text:literal,)* }) => {
         $(#[$doc])*
@@ -102,6 +106,8 @@ pub struct Fleet {
     nodes: Vec<Node>,
     gpus: Vec<Gpu>,
     jobs: Vec<String>,
+    #[serde(default)]
+    meters: Vec<Meter>,
     #[serde(skip)]
     node_by_name: HashMap<String, NodeSlot>,
 }
@@ -122,6 +128,19 @@ pub struct Gpu {
     pub index: u8,
     pub uuid: String,
     pub model: String,
+}
+
+/// A meter of the site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Meter {
+    pub name: String,
+    pub feeder: Option<String>,
+}
+
+impl Node {
+    pub fn has_gpus(&self) -> bool {
+        self.gpus.iter().any(Option::is_some)
+    }
 }
 
 impl Fleet {
@@ -183,6 +202,23 @@ impl Fleet {
             self.jobs.push(name.into());
             self.jobs.len() - 1
         }) as u32)
+    }
+
+    /// The meter's slot, a new one if it has none.
+    pub fn meter(&mut self, name: &str, feeder: Option<&str>) -> MeterSlot {
+        let found = self.meters.iter().position(|meter| meter.name == name);
+        let slot = found.unwrap_or_else(|| {
+            self.meters.push(Meter { name: name.into(), feeder: None });
+            self.meters.len() - 1
+        });
+        if let Some(feeder) = feeder {
+            self.meters[slot].feeder = Some(feeder.into());
+        }
+        MeterSlot(slot as u32)
+    }
+
+    pub fn meters(&self) -> &[Meter] {
+        &self.meters
     }
 
     pub fn nodes(&self) -> &[Node] {

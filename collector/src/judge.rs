@@ -8,12 +8,14 @@ mod swings;
 mod watch;
 mod xid;
 
+pub use swings::{FeederPower, Figure, LevelPower, Levels};
+
 use crate::align::power::PowerGrid;
 use crate::align::seconds::{Merge, SecondGrid};
 use crate::align::{AlignConfig, TICK_US};
-use crate::fleet::{Fleet, GpuMetric, GpuSlot, JobSlot, NodeMetric, NodeSlot, Place};
+use crate::fleet::{Fleet, GpuMetric, GpuSlot, JobSlot, MeterSlot, NodeMetric, NodeSlot, Place};
 use crate::incidents::{Book, Incident};
-use crate::power::{Basis, History, Limits, OscillationJudge, Resolved, Signed, StepJudge};
+use crate::power::{Basis, Limits, Resolved};
 use crate::stragglers::occupancy::Dwell;
 use crate::stragglers::{Cause, StragglerJudge};
 use gridstep_wire::Micros;
@@ -48,7 +50,7 @@ pub struct PowerConfig {
     pub limits: Limits,
 }
 
-/// One final 100-ms bin of the fleet's power, for pages and metrics.
+/// One 100-ms bin of the fleet's power, for pages and metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PowerPoint {
     /// Centre of the bin.
@@ -76,8 +78,13 @@ pub struct GpuView {
 pub struct Judge {
     config: JudgeConfig,
     fleet: Fleet,
+    // What an older version has written of power is not understood: that is learned anew, incidents and all else stay.
+    #[serde(rename = "board_grid", default = "gpu_grid")]
     gpu_power: PowerGrid,
+    #[serde(rename = "node_grid", default)]
     node_power: PowerGrid,
+    #[serde(rename = "meter_grid", default)]
+    meter_power: PowerGrid,
     gpu_seconds: SecondGrid,
     node_seconds: SecondGrid,
     /// Latest finished second of each; power and figures of the pages come from here.
@@ -90,12 +97,14 @@ pub struct Judge {
     /// Which sum is judged; settled with the first bin.
     basis: Option<Basis>,
     limits: Resolved,
-    history: History,
-    signed: Signed,
-    /// Watts by source of the last bins that steps are attributed with.
-    sources: swings::SourceHistory,
-    steps: StepJudge,
-    oscillation: OscillationJudge,
+    /// Sources that they were resolved for.
+    #[serde(default)]
+    limits_for: usize,
+    #[serde(default)]
+    swings: swings::Swings,
+    /// Arrival time of what is put now.
+    #[serde(default = "never")]
+    now: Micros,
     stragglers: StragglerJudge,
     /// Between which levels each GPU's power goes up and down.
     dwells: Vec<Dwell>,
@@ -124,10 +133,13 @@ impl Judge {
             NodeMetric::NetworkErrors | NodeMetric::NetworkLink => Merge::Last,
             _ => Merge::Mean,
         };
+        let mut swings = swings::Swings::default();
+        swings.set_feeders(&config.power.limits);
         Self {
             fleet: Fleet::new(topology),
-            gpu_power: PowerGrid::new(watermark, SENSOR_PERIOD),
-            node_power: PowerGrid::new(watermark, 0.0),
+            gpu_power: PowerGrid::new(&config.align, SENSOR_PERIOD),
+            node_power: PowerGrid::new(&config.align, 0.0),
+            meter_power: PowerGrid::new(&config.align, 0.0),
             // The last column: how long power dwelt above its middle.
             gpu_seconds: SecondGrid::new(GpuMetric::ALL.iter().map(merge).chain([Merge::Mean]).collect(), watermark),
             node_seconds: SecondGrid::new(NodeMetric::ALL.iter().map(node_merge).collect(), watermark),
@@ -139,11 +151,9 @@ impl Judge {
             node_job: Vec::new(),
             tick: None,
             basis: None,
-            history: History::default(),
-            signed: Signed::default(),
-            sources: Default::default(),
-            steps: Default::default(),
-            oscillation: Default::default(),
+            limits_for: 0,
+            swings,
+            now: Micros::MIN,
             stragglers: Default::default(),
             dwells: Vec::new(),
             watches: Vec::new(),
@@ -165,6 +175,7 @@ impl Judge {
     /// Lets time pass up to `now`, the time of arrival of what comes next (live: the collector's clock). Call it before
     /// each put; bins whose deadline has passed become final and are judged. Never goes back.
     pub fn advance(&mut self, now: Micros) {
+        self.now = self.now.max(now);
         let due = now.0.div_euclid(TICK_US);
         let Some(next) = self.tick else {
             self.tick = Some(due + 1);
@@ -188,29 +199,29 @@ impl Judge {
     pub fn reconfigure(&mut self, config: JudgeConfig, topology: &[Place]) {
         self.fleet.place(topology);
         let watermark = config.align.watermark_us();
-        self.gpu_power.set_watermark(watermark);
-        self.node_power.set_watermark(watermark);
+        for grid in [&mut self.gpu_power, &mut self.node_power, &mut self.meter_power] {
+            grid.set_watermarks(&config.align);
+        }
         self.gpu_seconds.set_watermark(watermark);
         self.node_seconds.set_watermark(watermark);
         if config.power.limits.basis != self.config.power.limits.basis {
             self.basis = None;
-            self.history = History::default();
-            self.signed = Signed::default();
-            self.sources = Default::default();
-            self.steps = Default::default();
-            self.oscillation = Default::default();
+            self.swings = swings::Swings::default();
         }
+        self.swings.set_feeders(&config.power.limits);
         self.config = config;
+        self.limits = self.resolve_limits();
     }
 
     fn finish_bins(&mut self, now: Micros) {
-        self.limits = self.resolve_limits();
+        self.refresh_limits(now);
         self.judge_power(now);
         self.judge_seconds(now);
     }
 
     /// Board power of one GPU. Samples of one GPU come in the order of their stamps; older ones are counted as late.
     pub fn put_gpu_power(&mut self, gpu: GpuSlot, ts: Micros, watts: f64) {
+        self.swings.arrivals.put(gpu.0 as usize, ts, self.now);
         self.gpu_power.put(gpu.0 as usize, ts, watts as f32);
         self.dwell(gpu, ts, watts as f32);
     }
@@ -218,6 +229,11 @@ impl Judge {
     /// Whole-node power, measured at the BMC, PDU or PSU.
     pub fn put_node_power(&mut self, node: NodeSlot, ts: Micros, watts: f64) {
         self.node_power.put(node.0 as usize, ts, watts as f32);
+    }
+
+    /// What a meter of the site reads.
+    pub fn put_meter(&mut self, meter: MeterSlot, ts: Micros, watts: f64) {
+        self.meter_power.put(meter.0 as usize, ts, watts as f32);
     }
 
     pub fn put_gpu(&mut self, gpu: GpuSlot, metric: GpuMetric, ts: Micros, value: f64) {
@@ -230,12 +246,16 @@ impl Judge {
 
     /// Which job the GPU works for from now on. None: idle.
     pub fn put_gpu_job(&mut self, gpu: GpuSlot, job: Option<JobSlot>) {
-        put(&mut self.gpu_job, gpu.0, job);
+        if put(&mut self.gpu_job, gpu.0, job) {
+            self.swings.places.outdate();
+        }
     }
 
     /// Which job the node works for, where only nodes are known.
     pub fn put_node_job(&mut self, node: NodeSlot, job: Option<JobSlot>) {
-        put(&mut self.node_job, node.0, job);
+        if put(&mut self.node_job, node.0, job) {
+            self.swings.places.outdate();
+        }
     }
 
     /// Revisions since the last call, in order; the last of an id is its state.
@@ -254,9 +274,9 @@ impl Judge {
         grids.into_iter().flatten().min().unwrap_or(Micros::MIN)
     }
 
-    /// The fleet's power, the last 15 minutes of final bins, oldest first.
+    /// The fleet's power, the last 15 minutes of bins, oldest first. Those after [`Self::power_final_until`] may yet change.
     pub fn power_history(&self) -> impl DoubleEndedIterator<Item = PowerPoint> + '_ {
-        self.history.points().map(|(at, watts, completeness)| PowerPoint { at, watts, completeness })
+        self.swings.history().points().map(|(at, watts, completeness)| PowerPoint { at, watts, completeness })
     }
 
     pub fn gpu_view(&self, gpu: GpuSlot) -> GpuView {
@@ -278,12 +298,20 @@ impl Judge {
 
     /// Samples that came after their bin was final, and were not used.
     pub fn late_samples(&self) -> u64 {
-        self.gpu_power.late() + self.node_power.late() + self.gpu_seconds.late() + self.node_seconds.late()
+        self.gpu_power.late()
+            + self.node_power.late()
+            + self.meter_power.late()
+            + self.gpu_seconds.late()
+            + self.node_seconds.late()
     }
 
     /// Samples stamped so far ahead of the others that they were not used.
     pub fn ahead_samples(&self) -> u64 {
-        self.gpu_power.ahead() + self.node_power.ahead() + self.gpu_seconds.ahead() + self.node_seconds.ahead()
+        self.gpu_power.ahead()
+            + self.node_power.ahead()
+            + self.meter_power.ahead()
+            + self.gpu_seconds.ahead()
+            + self.node_seconds.ahead()
     }
 
     /// The limits in force (defaults filled in from the contract or the fleet's nameplate).
@@ -291,24 +319,47 @@ impl Judge {
         self.limits
     }
 
+    /// Once a second, and when somebody joins.
+    fn refresh_limits(&mut self, now: Micros) {
+        let sources = self.fleet.gpus().len() + self.fleet.nodes().len();
+        if self.limits_for != sources || now.0.rem_euclid(1_000_000) == 0 {
+            self.limits_for = sources;
+            self.limits = self.resolve_limits();
+        }
+    }
+
     fn resolve_limits(&self) -> Resolved {
         if self.config.power.limits.contracted_watts.is_some() {
             return self.config.power.limits.resolve(0.0);
         }
+        self.config.power.limits.resolve(self.nameplate_watts())
+    }
+
+    /// What the fleet may draw by its boards' limits.
+    fn nameplate_watts(&self) -> f64 {
         let known = self.latest.as_ref().map(|second| second.column(GpuMetric::PowerLimit as usize));
         let limit = |gpu: usize| {
             known.and_then(|limits| limits.get(gpu).copied()).filter(|watts| *watts > 0.0).unwrap_or(NAMEPLATE_WATTS)
         };
         let boards: f64 = (0..self.fleet.gpus().len()).map(limit).sum();
         // A fleet known by its nodes alone: 10.2 kW is the rating of a node of eight (facts/power-swings.md §4).
-        let nameplate = if boards > 0.0 { boards } else { 10_200.0 * self.fleet.nodes().len() as f64 };
-        self.config.power.limits.resolve(nameplate)
+        if boards > 0.0 { boards } else { 10_200.0 * self.fleet.nodes().len() as f64 }
     }
 }
 
-fn put(jobs: &mut Vec<Option<u32>>, slot: u32, job: Option<JobSlot>) {
+fn gpu_grid() -> PowerGrid {
+    PowerGrid::new(&AlignConfig::default(), SENSOR_PERIOD)
+}
+
+fn never() -> Micros {
+    Micros::MIN
+}
+
+/// True: this is news.
+fn put(jobs: &mut Vec<Option<u32>>, slot: u32, job: Option<JobSlot>) -> bool {
     if jobs.len() <= slot as usize {
         jobs.resize(slot as usize + 1, None);
     }
-    jobs[slot as usize] = job.map(|job| job.0);
+    let job = job.map(|job| job.0);
+    std::mem::replace(&mut jobs[slot as usize], job) != job
 }

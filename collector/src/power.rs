@@ -1,21 +1,34 @@
 //! align ─▶ **power** ─▶ incidents
 //!
-//! The cluster's sum, bin by bin, against the limits: [`steps`] finds changes of level, [`oscillation`] sustained coherent
-//! repetitions. What an oscillation does within its cycle is no step, so the two know of each other through [`Cycle`] only.
+//! A sum ([`domain`]: the cluster's, or a feeder's), bin by bin, against its limits: [`steps`] finds changes of level, [`oscillation`]
+//! sustained coherent repetitions, [`demand`] quarters of an hour that draw too much. What an oscillation does within its cycle is no step,
+//! so the two know of each other through [`Cycle`] only. [`units`] remembers who drew what.
 
+pub mod bands;
+pub mod demand;
+pub mod domain;
 pub mod history;
 pub mod limits;
 pub mod oscillation;
+mod packed;
+pub mod ramps;
 pub mod signed;
 pub mod spectrum;
 pub mod steps;
+pub mod units;
 pub mod whole;
 
+pub use bands::BandPower;
+pub use demand::{Demand, OverLimit, Quarter};
+pub use domain::{Domain, Finding, Input, PowerSecond};
+
 pub use history::History;
-pub use limits::{Basis, Limits, Resolved};
+pub use limits::{BandLimit, Basis, FeederLimits, Limits, Resolved};
 pub use oscillation::{Oscillation, OscillationJudge};
+pub use ramps::Ramp;
 pub use signed::Signed;
 pub use steps::{Step, StepJudge};
+pub use units::{Coincidence, Units};
 
 use crate::align::Sampling;
 use serde::{Deserialize, Serialize};
@@ -33,5 +46,6 @@ pub struct View<'a> {
     pub history: &'a History,
     pub signed: &'a Signed,
     pub limits: &'a Resolved,
+    pub bands: &'a [BandLimit],
     pub sampling: Sampling,
 }

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 pub enum ReplayError {
     #[error("read recording {path}")]
     Folder { path: PathBuf, source: std::io::Error },
-    #[error("recording {0} holds no gpu-*, power-*, node-* or late-* file")]
+    #[error("recording {0} holds no gpu-*, power-*, node-*, meter-* or late-* file")]
     NoFiles(PathBuf),
     #[error("recording {0} holds no rows")]
     NoRows(PathBuf),

@@ -1,6 +1,8 @@
 //! docs/metrics.md is what the code has. Without `CI` in the environment a difference is also mended.
 
 use super::{Metrics, readings};
+use crate::reader::PowerSource;
+use crate::reader::protocol::Pace;
 use gridstep_wire::catalog::{Metric, Rate, Subject};
 use gridstep_wire::pb::metric::Kind;
 use std::fmt::Write;
@@ -65,6 +67,7 @@ fn row(out: &mut String, subject: Subject, metric: &Metric) {
 fn own(out: &mut String) {
     let metrics = Metrics::new().expect("the metrics are sound");
     metrics.implausible(0);
+    metrics.pace(&Pace { source: PowerSource::Field.name().into(), ..Pace::default() });
     metrics.spool.of("first");
     let text = metrics.text();
     for line in text.lines().filter_map(|line| line.strip_prefix("# HELP ")) {

@@ -228,9 +228,12 @@ impl<'nvml> Driver<'nvml> {
         let slow = self.measures || slot.sweeps == 0 || (slot.sweeps + u64::from(gpu)).is_multiple_of(SLOW);
         let sweep = self.sweeper.sweep(device, gpu, why, slow, &mut slot.before, &self.watch);
         slot.board.pace.sweep_took(self.watch.spent() - before);
-        // A GPU of which nothing at all can be read is as good as lost, whatever the driver calls it.
+        // A GPU of which nothing at all can be read is as good as lost, whatever the driver calls it; unless it is the driver that is gone.
         if power.is_empty() && sweep.values.is_empty() {
-            return Reading::Lost;
+            return match self.watch.call("nvmlDeviceGetCount_v2", || self.nvml.device_count()) {
+                Err(gone) if opening::is_gone(&gone) => Reading::DriverGone(gone),
+                _ => Reading::Lost,
+            };
         }
         slot.sweeps += 1;
         Reading::Values { power, sweep: Some(finished(sweep, &mut slot.before)) }

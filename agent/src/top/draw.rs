@@ -97,11 +97,12 @@ fn head(view: &View, screen: &Screen, width: usize) -> Vec<Line<'static>> {
     if let Some(gap) = width.checked_sub(first.width() + clock.len() + 1) {
         first.push_span(Span::styled(format!("{}{clock}", " ".repeat(gap)), dim()));
     }
-    let second = Line::from(format!(" {}", cost(agent)));
+    let second = Line::from(format!(" {}", cost(agent, width.saturating_sub(1))));
     vec![first, second, uplink(agent, screen)]
 }
 
-fn cost(agent: &Agent) -> String {
+/// What does not fit is left out, the least telling first.
+fn cost(agent: &Agent, width: usize) -> String {
     let parts = [
         agent.power_hertz.map(|hertz| format!("power {} a second", figures::short(hertz))),
         agent.driver_share.map(|share| format!("driver {:.2} ms/s a GPU", share * 1e3)),
@@ -109,7 +110,9 @@ fn cost(agent: &Agent) -> String {
         agent.resident_bytes.map(|resident| format!("{} resident", bytes(resident))),
         Some(format!("version {}", agent.version)).filter(|_| !agent.version.is_empty()),
     ];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    let mut parts: Vec<String> = parts.into_iter().flatten().collect();
+    while parts.join(", ").chars().count() > width && parts.pop().is_some() {}
+    parts.join(", ")
 }
 
 fn uplink(agent: &Agent, screen: &Screen) -> Line<'static> {

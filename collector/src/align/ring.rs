@@ -50,6 +50,20 @@ impl<T> Ring<T> {
         &mut self.open[(index - self.first.unwrap_or(index)) as usize]
     }
 
+    /// The bin, if it is open.
+    pub fn peek(&self, index: i64) -> Option<&T> {
+        self.open.get(usize::try_from(index - self.first?).ok()?)
+    }
+
+    pub fn peek_mut(&mut self, index: i64) -> Option<&mut T> {
+        self.open.get_mut(usize::try_from(index - self.first?).ok()?)
+    }
+
+    /// From now on it does not grow towards older bins.
+    pub fn begin(&mut self) {
+        self.begun = true;
+    }
+
     /// Takes the oldest bin out, if there is one below `until`: its index, and what is in it.
     pub fn take(&mut self, until: i64) -> Option<(i64, T)> {
         let first = self.first.filter(|&first| first < until)?;

@@ -108,6 +108,15 @@ impl Book {
         self.incidents.iter().position(|incident| incident.state == State::Open && of(incident))
     }
 
+    /// The newest incident, open or not, that `of` recognises.
+    pub fn find_last(&self, of: impl Fn(&Incident) -> bool) -> Option<usize> {
+        self.incidents.iter().rposition(of)
+    }
+
+    pub fn place_of(&self, id: &str) -> Option<usize> {
+        self.incidents.iter().rposition(|incident| incident.id == id)
+    }
+
     pub fn get(&self, place: usize) -> &Incident {
         &self.incidents[place]
     }

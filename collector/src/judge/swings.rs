@@ -1,286 +1,321 @@
 //! Power bins → swings → incidents.
+//!
+//! The sum on the configured basis is judged ([`Domain`]), and that of each feeder with limits of its own; the other two of boards, nodes
+//! and meters are summed beside it, and calibrated to each other.
+
+mod clocks;
+mod contributors;
+mod figures;
+mod places;
+mod recurring;
+mod report;
+
+pub use figures::{FeederPower, Figure, LevelPower, Levels};
 
 use super::Judge;
-use crate::incidents::{Contributor, Kind, Report, Severity, Subject};
-use crate::power::history::BIN;
-use crate::power::{Basis, Oscillation, Step, View};
+use crate::align::Sampling;
+use crate::align::calibration::Calibrator;
+use crate::align::clocks::{Arrivals, ClockView};
+use crate::align::power::{Amended, Bin, News, total};
+use crate::power::{Basis, Domain, Finding, History, Input, Limits, Resolved, Units};
 use gridstep_wire::Micros;
+use places::Places;
+use report::Told;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
-/// Rows of watts by source that are kept for attribution, one a second: three minutes.
-const KEEP: usize = 180;
-
-/// Watts by source, second by second.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct SourceHistory {
-    sum: Vec<f32>,
-    bins: u32,
-    rows: VecDeque<(Micros, Vec<f32>)>,
+/// Whose sum a finding is about: the fleet's, or that of the feeder with this index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    Fleet,
+    Feeder(usize),
 }
 
-impl SourceHistory {
-    fn push(&mut self, at: Micros, watts: &[f32]) {
-        self.sum.resize(watts.len(), 0.0);
-        self.sum.iter_mut().zip(watts).for_each(|(sum, watts)| *sum += watts);
-        self.bins += 1;
-        if f64::from(self.bins) * BIN >= 0.999 {
-            let scale = 1.0 / self.bins as f32;
-            let row = self.sum.iter().map(|sum| sum * scale).collect();
-            if self.rows.len() == KEEP {
-                self.rows.pop_front();
-            }
-            self.rows.push_back((at, row));
-            self.sum.fill(0.0);
-            self.bins = 0;
+/// A feeder with limits of its own.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Feeder {
+    name: String,
+    domain: Domain,
+    limits: Resolved,
+    told: Told,
+}
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Swings {
+    fleet: Domain,
+    told: Told,
+    feeders: Vec<Feeder>,
+    units: Units,
+    pub(super) places: Places,
+    /// Sums of what is not judged: of each basis but the one in force.
+    beside: BTreeMap<Basis, History>,
+    calibrator: Calibrator,
+    pub(super) arrivals: Arrivals,
+    clocks: Vec<ClockView>,
+    /// The unit whose lag is looked at next, and when.
+    audit_next: usize,
+    audit_due: Option<Micros>,
+    /// The node that each GPU is on.
+    node_of: Vec<u32>,
+    #[serde(skip)]
+    scratch: Vec<f32>,
+}
+
+/// What a bin is judged under.
+struct Judged<'a> {
+    limits: &'a Resolved,
+    limits_given: &'a Limits,
+    sampling: Sampling,
+    /// Known sources ÷ those in service: what was never heard of is missing too.
+    in_service: f64,
+}
+
+/// A finding, and the bin that it was found in.
+struct Found {
+    scope: Scope,
+    at: Micros,
+    completeness: f64,
+    finding: Finding,
+}
+
+impl Swings {
+    pub(super) fn history(&self) -> &History {
+        &self.fleet.history
+    }
+
+    /// Feeders that have limits, as the configuration names them; what is known of one that stays is kept.
+    pub(super) fn set_feeders(&mut self, limits: &Limits) {
+        let mut before = std::mem::take(&mut self.feeders);
+        let names = limits.feeder.keys();
+        self.feeders = names
+            .map(|name| match before.iter().position(|feeder| feeder.name == *name) {
+                Some(place) => before.swap_remove(place),
+                None => Feeder { name: name.clone(), ..Feeder::default() },
+            })
+            .collect();
+        self.places.outdate();
+    }
+
+    /// `per_source`: watts that a source may draw, in place of a contract that is not given.
+    fn resolve_feeders(&mut self, limits: &Limits, per_source: f64) {
+        for ((feeder, own), members) in self.feeders.iter_mut().zip(limits.feeder.values()).zip(&self.places.members) {
+            feeder.limits = own.resolve(per_source * members.len() as f64);
         }
     }
 
-    /// Mean by source between two instants.
-    fn mean(&self, from: Micros, to: Micros) -> Vec<f64> {
-        let rows: Vec<&Vec<f32>> = self.rows.iter().filter(|(at, _)| *at > from && *at <= to).map(|(_, row)| row).collect();
-        let sources = rows.iter().map(|row| row.len()).max().unwrap_or(0);
-        let mut mean = vec![0.0; sources];
-        for row in &rows {
-            mean.iter_mut().zip(*row).for_each(|(mean, &watts)| *mean += f64::from(watts) / rows.len() as f64);
+    fn take(&mut self, news: News<'_>, known: usize, judged: &Judged<'_>, found: &mut Vec<Found>) {
+        match news {
+            News::Joined(sources) => self.join(sources),
+            News::Amended(change) => self.amend(&change, known),
+            News::Bin(bin) => self.judge(&bin, judged, found),
+            News::Final(at) => self.finish(at, judged, found),
         }
-        mean
+    }
+
+    fn join(&mut self, sources: &[(u32, f32)]) {
+        self.fleet.join(sources);
+        for &(source, watts) in sources {
+            if let Some((feeder, place)) = self.places.feeder_of.get(source as usize).copied().flatten() {
+                self.feeders[usize::from(feeder)].domain.join(&[(place, watts)]);
+            }
+        }
+    }
+
+    fn amend(&mut self, change: &Amended, known: usize) {
+        let source = change.source as usize;
+        self.fleet.amend(change, source, known);
+        let Some(&unit) = self.places.unit_of.get(source) else { return };
+        self.units.amend(change.at, unit as usize, change.watts - change.imputed);
+        if let Some((feeder, place)) = self.places.feeder_of[source] {
+            let sources = self.places.members[usize::from(feeder)].len();
+            self.feeders[usize::from(feeder)].domain.amend(change, place as usize, sources);
+        }
+    }
+
+    fn judge(&mut self, bin: &Bin<'_>, judged: &Judged<'_>, found: &mut Vec<Found>) {
+        self.units.push(bin.at, bin.watts, &self.places.unit_of, self.places.units.len());
+        let input = Input {
+            at: bin.at,
+            watts: bin.watts,
+            sum: bin.sum,
+            imputed: bin.imputed,
+            completeness: bin.completeness * judged.in_service,
+            joined: bin.joined,
+        };
+        let tell = |scope, completeness| move |finding| Found { scope, at: bin.at, completeness, finding };
+        let fleet = tell(Scope::Fleet, input.completeness);
+        self.fleet.judge(&input, judged.limits, &judged.limits_given.band, judged.sampling, |finding| found.push(fleet(finding)));
+        for index in 0..self.feeders.len() {
+            self.judge_feeder(index, bin, judged, found);
+        }
+    }
+
+    fn judge_feeder(&mut self, index: usize, bin: &Bin<'_>, judged: &Judged<'_>, found: &mut Vec<Found>) {
+        let members = &self.places.members[index];
+        let watts = &mut self.scratch;
+        watts.clear();
+        watts.extend(members.iter().map(|&source| bin.watts.get(source as usize).copied().unwrap_or(0.0)));
+        let own = |source: u32| self.places.feeder_of[source as usize].filter(|(feeder, _)| usize::from(*feeder) == index);
+        let missing = bin.missing.iter().filter(|&&source| own(source).is_some());
+        let (count, imputed) =
+            missing.fold((0, 0.0), |(count, sum), &source| (count + 1, sum + f64::from(bin.watts[source as usize])));
+        let joined: Vec<(u32, f32)> =
+            bin.joined.iter().filter_map(|&(source, watts)| own(source).map(|(_, place)| (place, watts))).collect();
+        let completeness = 1.0 - f64::from(count) / members.len().max(1) as f64;
+        let sum = total(watts);
+        let input = Input { at: bin.at, watts, sum, imputed, completeness, joined: &joined };
+        let Feeder { domain, limits, name, .. } = &mut self.feeders[index];
+        let bands = judged.limits_given.feeder.get(name).map_or(&[][..], |own| own.band.as_slice());
+        domain.judge(&input, limits, bands, judged.sampling, |finding| {
+            found.push(Found { scope: Scope::Feeder(index), at: bin.at, completeness, finding });
+        });
+    }
+
+    /// A bin of what is not judged.
+    fn take_beside(&mut self, basis: Basis, news: News<'_>, known: usize) {
+        let history = self.beside.entry(basis).or_default();
+        match news {
+            News::Joined(sources) => history.joined(sources.iter().map(|&(_, watts)| f64::from(watts)).sum()),
+            News::Amended(change) => history.amend(change.at, f64::from(change.imputed), f64::from(change.watts), known),
+            News::Bin(bin) => {
+                let joined: f64 = bin.joined.iter().map(|&(_, watts)| f64::from(watts)).sum();
+                if joined > 0.0 {
+                    history.joined(joined);
+                }
+                history.push(bin.at, bin.sum, bin.imputed, bin.completeness);
+            }
+            News::Final(at) => history.finish(at),
+        }
+    }
+
+    /// What is measured of a bin goes into the calibration; of nodes, as a whole.
+    fn calibrate(&mut self, basis: Basis, bin: &Bin<'_>) {
+        match basis {
+            Basis::Gpu => self.calibrate_boards(bin),
+            Basis::Node => {
+                let mut missing = bin.missing.iter().peekable();
+                for (node, &watts) in bin.watts.iter().enumerate() {
+                    if missing.next_if(|&&source| source as usize == node).is_none() && watts > 0.0 {
+                        self.calibrator.put_node(bin.at, node, f64::from(watts));
+                    }
+                }
+            }
+            Basis::Meter if bin.missing.is_empty() => self.calibrator.put_meter(bin.at, bin.sum),
+            Basis::Meter => {}
+        }
+    }
+
+    fn calibrate_boards(&mut self, bin: &Bin<'_>) {
+        let mut by_node: Vec<f64> = Vec::new();
+        let node_of = |source: usize| self.node_of.get(source).map_or(0, |&node| node as usize);
+        for (source, &watts) in bin.watts.iter().enumerate() {
+            let node = node_of(source);
+            if by_node.len() <= node {
+                by_node.resize(node + 1, 0.0);
+            }
+            by_node[node] += f64::from(watts);
+        }
+        bin.missing.iter().for_each(|&source| by_node[node_of(source as usize)] = f64::NAN);
+        for (node, watts) in by_node.into_iter().enumerate().filter(|(_, watts)| *watts > 0.0) {
+            self.calibrator.put_boards(bin.at, node, watts);
+        }
+    }
+
+    fn finish(&mut self, at: Micros, judged: &Judged<'_>, found: &mut Vec<Found>) {
+        self.units.finish(at);
+        let fleet = self.fleet.finish(at, judged.limits).map(|over| (Scope::Fleet, over));
+        found.extend(fleet.map(|(scope, over)| Found { scope, at, completeness: 1.0, finding: Finding::OverLimit(over) }));
+        for (index, feeder) in self.feeders.iter_mut().enumerate() {
+            if let Some(over) = feeder.domain.finish(at, &feeder.limits) {
+                let scope = Scope::Feeder(index);
+                found.push(Found { scope, at, completeness: 1.0, finding: Finding::OverLimit(over) });
+            }
+        }
     }
 }
 
 impl Judge {
     pub(super) fn judge_power(&mut self, now: Micros) {
-        let basis = *self.basis.get_or_insert_with(|| match self.config.power.limits.basis {
-            Basis::Gpu if self.gpu_power.is_empty() && !self.node_power.is_empty() => Basis::Node,
-            Basis::Node if self.node_power.is_empty() && !self.gpu_power.is_empty() => Basis::Gpu,
-            wanted => wanted,
+        let basis = *self.basis.get_or_insert_with(|| {
+            settle(&self.config.power.limits, [&self.gpu_power, &self.node_power, &self.meter_power].map(|grid| !grid.is_empty()))
         });
-        let (grid, jobs) = match basis {
-            Basis::Gpu => (&mut self.gpu_power, &self.gpu_job),
-            Basis::Node => (&mut self.node_power, &self.node_job),
-        };
-        let (history, signed, limits, sampling) = (&mut self.history, &mut self.signed, &self.limits, grid.sampling());
-        let mut swings = Vec::new();
-        grid.finish(now, jobs, |bin| {
-            if bin.joined > 0.0 {
-                history.joined(bin.joined);
-            }
-            history.push(bin.at, bin.sum, bin.completeness);
-            signed.push(bin.watts);
-            self.sources.push(bin.at, bin.watts);
-            let view = View { history, signed, limits, sampling };
-            if let Some(step) = self.steps.judge(&view, self.oscillation.cycle()) {
-                swings.push((bin.at, bin.completeness, Swing::Step(step)));
-            }
-            if let Some(line) = self.oscillation.judge(&view, self.steps.quiet_since()) {
-                swings.push((bin.at, bin.completeness, Swing::Oscillation(line)));
-            }
-        });
-        if self.history.is_empty() {
+        self.swings.arrivals.advance(now);
+        self.update_places(basis);
+        let mut found = Vec::new();
+        self.finish_grids(now, basis, &mut found);
+        if self.swings.history().is_empty() {
             // Nothing judged yet: the basis is not settled.
             self.basis = None;
         }
-        for (at, completeness, swing) in swings {
-            match swing {
-                Swing::Step(step) => self.report_step(at, completeness, &step),
-                Swing::Oscillation(line) => self.report_oscillation(at, completeness, &line),
-            }
+        self.audit_clocks(now);
+        for one in found {
+            self.report(&one);
+        }
+        if let Some(at) = self.swings.history().last() {
+            self.close_recurring(at);
         }
     }
 
-    fn report_step(&mut self, at: Micros, completeness: f64, step: &Step) {
-        let delta = step.delta_watts();
-        let cause = if delta >= 0.0 { "step_up" } else { "step_down" };
-        let ratio = delta.abs() / step.limit.1;
-        let magnitude = object(json!({
-            "delta_watts": round(delta), "watts_per_second": round(step.watts_per_second),
-            "rise_seconds": (step.rise_seconds * 10.0).round() / 10.0,
-            "before_watts": round(step.before_watts), "after_watts": round(step.after_watts),
-            "limit_watts": round(step.limit.1), "limit_seconds": step.limit.0,
-        }));
-        let width = (step.rise_seconds + 1.0) * 1e6;
-        let before = self.sources.mean(step.started_at - 5_000_000 - width as i64, step.started_at - width as i64);
-        let after = self.sources.mean(step.started_at + width as i64, step.started_at + width as i64 + 5_000_000);
-        let moved: Vec<f64> =
-            after.iter().enumerate().map(|(source, after)| after - before.get(source).unwrap_or(&0.0)).collect();
-        let summary = format!(
-            "power {} by {} within {:.1} s (limit {} in {:.0} s)",
-            if delta >= 0.0 { "rose" } else { "fell" },
-            watts(delta.abs()),
-            step.rise_seconds,
-            watts(step.limit.1),
-            step.limit.0
-        );
-        let contributors = self.contributors(&moved);
-        let seen = Seen { started_at: step.started_at, cause, ratio, summary, magnitude };
-        let report = self.swing(at, completeness, seen, contributors);
-        let place = self
-            .book
-            .find_open(|open| open.kind == Kind::PowerSwing && open.opened_at == step.opened_at && open.cause != "oscillation");
-        let place = match place {
-            Some(place) => {
-                self.book.refine(place, report);
-                place
-            }
-            None => self.book.open(Kind::PowerSwing, report),
+    fn update_places(&mut self, basis: Basis) {
+        let job = if basis == Basis::Gpu { &self.gpu_job } else { &self.node_job };
+        let given = &self.config.power.limits;
+        self.swings.places.update(&self.fleet, basis, job, given.feeder.keys().map(String::as_str));
+        if !given.feeder.is_empty() {
+            let per_source = self.nameplate_watts() / self.known_sources(basis);
+            self.swings.resolve_feeders(given, per_source);
+        }
+        let (known, gpus) = (self.swings.node_of.len(), self.fleet.gpus());
+        self.swings.node_of.extend(gpus[known.min(gpus.len())..].iter().map(|gpu| gpu.node.0));
+    }
+
+    fn known_sources(&self, basis: Basis) -> f64 {
+        let count = match basis {
+            Basis::Gpu => self.fleet.gpus().len(),
+            Basis::Node => self.fleet.nodes().len(),
+            Basis::Meter => self.fleet.meters().len(),
         };
-        if step.settled {
-            self.book.close(place, at, at);
-        }
+        count.max(1) as f64
     }
 
-    fn report_oscillation(&mut self, at: Micros, completeness: f64, line: &Oscillation) {
-        let limit = self.limits.oscillation_watts;
-        let magnitude = object(json!({
-            "frequency_hz": line.frequency_hz, "amplitude_watts": round(line.amplitude_watts),
-            "watts_per_second": round(line.watts_per_second), "damping_ratio": (line.damping_ratio * 1e4).round() / 1e4,
-            "claim_limit_hz": line.claim_limit_hz, "limit_watts": round(limit),
-            "amplitude_is_lower_bound": line.lower_bound,
-        }));
-        let ratio = line.amplitude_watts / limit;
-        let summary = format!(
-            "power oscillates by {}{} peak to peak at {:.3} Hz, every {:.1} s (limit {})",
-            if line.lower_bound { "at least " } else { "" },
-            watts(line.amplitude_watts),
-            line.frequency_hz,
-            1.0 / line.frequency_hz,
-            watts(limit)
-        );
-        let swing = self.source_swing(line);
-        let contributors = self.contributors(&swing);
-        let seen = Seen { started_at: line.started_at, cause: "oscillation", ratio, summary, magnitude };
-        let report = self.swing(at, completeness, seen, contributors);
-        let place = self.book.find_open(|open| open.kind == Kind::PowerSwing && open.cause == "oscillation");
-        let place = match place {
-            Some(place) => {
-                // A revision a second would be noise: when it matters, or every ten seconds.
-                if at.since(self.book.get(place).updated_at) >= 10.0 || line.ended_at.is_some() {
-                    self.book.refine(place, report);
+    fn finish_grids(&mut self, now: Micros, basis: Basis, found: &mut Vec<Found>) {
+        let in_service = self.share_in_service(basis);
+        let calibrates = !self.node_power.is_empty() || !self.meter_power.is_empty();
+        let Self { gpu_power, node_power, meter_power, gpu_job, node_job, swings, limits, config, .. } = self;
+        let grids: [(Basis, &mut _, &[Option<u32>]); 3] =
+            [(Basis::Gpu, gpu_power, gpu_job), (Basis::Node, node_power, node_job), (Basis::Meter, meter_power, &[])];
+        for (own, grid, jobs) in grids {
+            if grid.is_empty() {
+                continue;
+            }
+            let judged = Judged { limits, limits_given: &config.power.limits, sampling: grid.sampling(), in_service };
+            let known = grid.known();
+            grid.finish(now, jobs, |news| {
+                if calibrates && let News::Bin(bin) = &news {
+                    swings.calibrate(own, bin);
                 }
-                place
-            }
-            None => self.book.open(Kind::PowerSwing, report),
+                match own == basis {
+                    true => swings.take(news, known, &judged, found),
+                    false => swings.take_beside(own, news, known),
+                }
+            });
+        }
+    }
+
+    /// Known sources ÷ those that ought to be there, by the nodes in service.
+    fn share_in_service(&self, basis: Basis) -> f64 {
+        let places = &self.swings.places;
+        let (known, absent) = match basis {
+            Basis::Gpu => (self.gpu_power.known(), places.absent_sources),
+            Basis::Node => (self.node_power.known(), places.in_service.saturating_sub(self.node_power.known()) as f64),
+            Basis::Meter => return 1.0,
         };
-        if let Some(ended) = line.ended_at {
-            self.book.close(place, ended, at);
-        }
-    }
-
-    /// By source: the share of its swing that is in phase with the sum, Re(Zᵢ conj Z)/|Z|, over the last cycles.
-    fn source_swing(&self, line: &Oscillation) -> Vec<f64> {
-        let count = ((10.0 / line.frequency_hz).ceil() as usize).clamp(20, KEEP);
-        let rows: Vec<&(Micros, Vec<f32>)> = self.sources.rows.iter().rev().take(count).collect();
-        let sources = rows.iter().map(|row| row.1.len()).max().unwrap_or(0);
-        let mut own = vec![(0.0, 0.0); sources];
-        for (at, row) in &rows {
-            let (sin, cos) = (std::f64::consts::TAU
-                * (line.frequency_hz * (at.0.rem_euclid(1_000_000_000_000)) as f64 / 1e6).fract())
-            .sin_cos();
-            for (own, &watts) in own.iter_mut().zip(row) {
-                *own = (own.0 + f64::from(watts) * cos, own.1 + f64::from(watts) * sin);
-            }
-        }
-        let mean: f64 = rows.len().max(1) as f64;
-        let total = own.iter().fold((0.0, 0.0), |sum, own| (sum.0 + own.0, sum.1 + own.1));
-        let norm = f64::hypot(total.0, total.1).max(1e-9);
-        own.iter().map(|own| (own.0 * total.0 + own.1 * total.1) / norm / mean).collect()
-    }
-
-    /// The cluster's report of what one of the detectors saw.
-    fn swing(&self, at: Micros, completeness: f64, seen: Seen, contributors: Vec<Contributor>) -> Report {
-        let mut summary = seen.summary;
-        if self.limits.from_nameplate {
-            summary.push_str("; limits from the fleet's nameplate, no contract is configured");
-        }
-        Report {
-            at,
-            started_at: seen.started_at,
-            cause: seen.cause,
-            severity: if seen.ratio >= 1.5 { Severity::Critical } else { Severity::Warning },
-            subject: Subject { cluster: Some("cluster".into()), ..Subject::default() },
-            completeness: (completeness * 1e4).round() / 1e4,
-            confirmed: completeness >= 0.5,
-            summary,
-            magnitude: seen.magnitude,
-            evidence: Vec::new(),
-            ruled_out: Vec::new(),
-            contributors,
-        }
-    }
-
-    /// Shares by job and by rack; the shares of one level sum to 1, what is small is «other».
-    fn contributors(&self, moved: &[f64]) -> Vec<Contributor> {
-        let total: f64 = moved.iter().sum();
-        if total.abs() < 1e-6 {
-            return Vec::new();
-        }
-        let basis = self.basis.unwrap_or_default();
-        let node = |source: usize| match basis {
-            Basis::Gpu => self.fleet.gpus()[source].node.0 as usize,
-            Basis::Node => source,
-        };
-        let jobs = if basis == Basis::Gpu { &self.gpu_job } else { &self.node_job };
-        let job = |source: usize| jobs.get(source).copied().flatten().map(|job| self.fleet.jobs()[job as usize].clone());
-        let place = |source: usize| self.fleet.nodes()[node(source)].place.as_ref();
-        let mut shares = Vec::new();
-        let level = |what: &str, name: &dyn Fn(usize) -> Option<String>| {
-            let mut groups: BTreeMap<String, f64> = BTreeMap::new();
-            for (source, watts) in moved.iter().enumerate() {
-                *groups.entry(name(source).unwrap_or_default()).or_default() += watts / total;
-            }
-            let mut other = groups.remove("").unwrap_or(0.0);
-            let mut named: Vec<(String, f64)> = groups.into_iter().collect();
-            named.sort_by(|a, b| b.1.total_cmp(&a.1));
-            if named.len() > 5 {
-                other += named.split_off(5).iter().map(|group| group.1).sum::<f64>();
-            }
-            if named.is_empty() {
-                return Vec::new();
-            }
-            if other.abs() > 1e-9 {
-                named.push(("other".into(), other));
-            }
-            let share = |(name, share): (String, f64)| Contributor { who: object(json!({ what: name })), share };
-            named.into_iter().map(share).collect::<Vec<_>>()
-        };
-        shares.extend(level("job", &job));
-        shares.extend(level("rack", &|source| place(source).map(|place| place.rack.clone())));
-        shares
+        if known > 0 { known as f64 / (known as f64 + absent) } else { 1.0 }
     }
 }
 
-/// What is known of a swing but for who moved.
-struct Seen {
-    started_at: Micros,
-    cause: &'static str,
-    /// To its limit.
-    ratio: f64,
-    summary: String,
-    magnitude: Map<String, Value>,
-}
-
-enum Swing {
-    Step(Step),
-    Oscillation(Oscillation),
-}
-
-fn object(value: Value) -> Map<String, Value> {
-    match value {
-        Value::Object(map) => map,
-        _ => Map::new(),
-    }
-}
-
-fn round(value: f64) -> f64 {
-    (value * 10.0).round() / 10.0
-}
-
-/// "58.1 kW"
-fn watts(value: f64) -> String {
-    match value.abs() {
-        v if v >= 1e6 => format!("{:.2} MW", value / 1e6),
-        v if v >= 1e3 => format!("{:.1} kW", value / 1e3),
-        _ => format!("{value:.0} W"),
-    }
+/// What is judged: the basis that was asked for, or else the finest whole there is.
+fn settle(limits: &Limits, has: [bool; 3]) -> Basis {
+    let finest = [Basis::Gpu, Basis::Node, Basis::Meter];
+    let there = |basis: &Basis| has[*basis as usize];
+    Some(limits.basis).filter(there).or_else(|| finest.into_iter().find(there)).unwrap_or(limits.basis)
 }

@@ -10,22 +10,27 @@ pub const KEEP: usize = 9000;
 /// Seconds per bin.
 pub const BIN: f64 = BIN_US as f64 / 1e6;
 
-/// Final bins of the fleet's sum, oldest first.
+/// Bins of a sum, oldest first; the newest may be provisional.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct History {
     watts: VecDeque<f64>,
     completeness: VecDeque<f32>,
+    /// The part of it that is imputed, watts.
+    imputed: VecDeque<f32>,
     /// Running total before each bin; one longer than `watts`.
     total: VecDeque<f64>,
     /// Centre of the newest bin.
     last: Option<Micros>,
+    /// Centre of the newest final bin.
+    last_final: Option<Micros>,
 }
 
 impl History {
-    pub fn push(&mut self, at: Micros, watts: f64, completeness: f64) {
+    pub fn push(&mut self, at: Micros, watts: f64, imputed: f64, completeness: f64) {
         if self.watts.len() == KEEP {
             self.watts.pop_front();
             self.completeness.pop_front();
+            self.imputed.pop_front();
             self.total.pop_front();
         }
         let before = *self.total.back().unwrap_or(&0.0);
@@ -35,7 +40,37 @@ impl History {
         self.total.push_back(before + watts * BIN);
         self.watts.push_back(watts);
         self.completeness.push_back(completeness as f32);
+        self.imputed.push_back(imputed as f32);
         self.last = Some(at);
+    }
+
+    /// A value has come for what was imputed at this instant, and is one of `sources`.
+    pub fn amend(&mut self, at: Micros, imputed: f64, watts: f64, sources: usize) {
+        let (age, count) = (self.age(at), self.watts.len());
+        if at > self.last.unwrap_or(Micros::MIN) || age >= count {
+            return;
+        }
+        let index = count - 1 - age;
+        self.watts[index] += watts - imputed;
+        self.imputed[index] -= imputed as f32;
+        self.completeness[index] = (self.completeness[index] + 1.0 / sources.max(1) as f32).min(1.0);
+        self.total.range_mut(index + 1..).for_each(|total| *total += (watts - imputed) * BIN);
+    }
+
+    /// The bin with this centre no longer changes.
+    pub fn finish(&mut self, at: Micros) {
+        self.last_final = self.last_final.max(Some(at));
+    }
+
+    /// Centre of the newest bin that no longer changes.
+    pub fn last_final(&self) -> Option<Micros> {
+        self.last_final
+    }
+
+    /// Watts imputed in the bin `age` bins before the newest.
+    pub fn imputed(&self, age: usize) -> f64 {
+        let index = self.imputed.len().checked_sub(age + 1);
+        index.map_or(0.0, |index| f64::from(self.imputed[index]))
     }
 
     /// A source that was not known before joined with this power: it is taken to have drawn it all along.
@@ -121,11 +156,15 @@ mod tests {
     fn means_survive_a_join() {
         let mut history = History::default();
         for bin in 0..KEEP as i64 + 50 {
-            history.push(Micros(bin * BIN_US), bin as f64, 1.0);
+            history.push(Micros(bin * BIN_US), bin as f64, 0.0, 1.0);
         }
         history.joined(1000.0);
         let newest = (KEEP + 49) as f64;
         assert!((history.mean(0, 1).unwrap() - newest - 1000.0).abs() < 1e-6);
+        // What was imputed at 10, and is 60, five bins ago.
+        history.amend(history.at(5), 10.0, 60.0, 4);
+        assert!((history.mean(0, 10).unwrap() - (newest - 4.5) - 1005.0).abs() < 1e-6);
+        assert!((history.mean(0, 5).unwrap() - (newest - 2.0) - 1000.0).abs() < 1e-6);
         assert!((history.mean(10, 100).unwrap() - (newest - 10.0 - 49.5) - 1000.0).abs() < 1e-6);
     }
 }

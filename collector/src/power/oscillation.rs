@@ -22,6 +22,7 @@ use crate::align::power::{interpolation_gain, sinc};
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::f64::consts::LN_2;
 
 /// Cycles that make a repetition.
 pub const CYCLES: f64 = 3.0;
@@ -57,6 +58,9 @@ pub struct Oscillation {
     pub explained: f64,
     /// Relative decrease of the amplitude per radian: −σ/√(σ² + ω²); negative: growing.
     pub damping_ratio: f64,
+    /// Of the second and third harmonic to the fundamental: small for a sine, large for pulses.
+    #[serde(default)]
+    pub harmonics: [f64; 2],
     pub ended_at: Option<Micros>,
 }
 
@@ -85,15 +89,26 @@ impl OscillationJudge {
         }
     }
 
+    /// The one that goes on.
+    pub fn running(&self) -> Option<&Oscillation> {
+        self.current.as_ref()
+    }
+
     pub fn cycle(&self) -> Option<Cycle> {
         self.current.as_ref().map(|running| Cycle { period: 1.0 / running.frequency_hz })
     }
 
     fn open(&mut self, view: &View<'_>) -> Option<Oscillation> {
         let View { history, sampling, .. } = *view;
+        let least = least_limit(view) * gain(claim_limit(sampling), sampling);
         let found = STRETCHES.iter().find_map(|&seconds| {
             let bins = (seconds / BIN) as usize;
             if bins > history.len() || seconds < 8.0 * sampling.slowest {
+                return None;
+            }
+            // A line is at most 4/π of the range that it runs in (a square wave).
+            let (low, high) = history.range(0, bins)?;
+            if 1.5 * (high - low) < least {
                 return None;
             }
             let stretch: Vec<f64> = history.newest(bins).collect();
@@ -117,6 +132,7 @@ impl OscillationJudge {
             synchrony,
             explained: line.explained,
             damping_ratio: 0.0,
+            harmonics: line.harmonics,
             ended_at: None,
         };
         self.below_since = None;
@@ -132,7 +148,7 @@ impl OscillationJudge {
         let rough = spectrum::strongest_rate(stretch, CYCLES / seconds, claim)?;
         let line = spectrum::fit(stretch, rough, claim)?;
         let hertz = line.frequency_hz;
-        let enough = line.amplitude_watts() / gain(hertz, view.sampling) > view.limits.oscillation_watts;
+        let enough = line.amplitude_watts() / gain(hertz, view.sampling) > view.limits.oscillation_at(hertz, view.bands);
         if !enough || line.explained < EXPLAINED || hertz * seconds < CYCLES || hertz > claim {
             return None;
         }
@@ -154,7 +170,8 @@ impl OscillationJudge {
     }
 
     fn follow(&mut self, mut running: Oscillation, view: &View<'_>, quiet: usize) -> Option<Oscillation> {
-        let View { history, limits, sampling, .. } = *view;
+        let View { history, limits, bands, sampling, .. } = *view;
+        let limit = limits.oscillation_at(running.frequency_hz, bands);
         let claim = claim_limit(sampling);
         let now = history.last()?;
         let period = 1.0 / running.frequency_hz;
@@ -166,7 +183,7 @@ impl OscillationJudge {
         let present = recent_line.amplitude_watts() / gain(running.frequency_hz, sampling).max(0.5);
         // A change of level within the last cycles spoils their figures: the ones before it stand.
         let clean = recent_line.explained >= EXPLAINED.max(0.7 * running.explained);
-        let goes_on = present > 0.8 * limits.oscillation_watts && quiet >= least && clean;
+        let goes_on = present > 0.8 * limit && quiet >= least && clean;
         let since = now.since(running.opened_at);
         let centre = since - 0.5 * CYCLES * period;
         if goes_on && whole >= least && self.whole.last().is_none_or(|last| centre - last >= CYCLES * period) {
@@ -185,6 +202,7 @@ impl OscillationJudge {
                 running.amplitude_watts = amplitude / gain.max(0.5);
                 running.lower_bound = gain < 0.5;
                 running.explained = line.explained;
+                running.harmonics = line.harmonics;
                 running.watts_per_second = steepest(history, period, sampling);
             }
         }
@@ -194,7 +212,7 @@ impl OscillationJudge {
             self.track.pop_front();
         }
         running.damping_ratio = damping(&self.track, running.frequency_hz);
-        if present < 0.8 * limits.oscillation_watts {
+        if present < 0.8 * limit {
             let since = *self.below_since.get_or_insert(now);
             if now.since(since) >= (CYCLES * period).max(30.0) {
                 running.ended_at = Some(since);
@@ -234,6 +252,11 @@ impl OscillationJudge {
     }
 }
 
+/// The least that any line is allowed, watts.
+fn least_limit(view: &View<'_>) -> f64 {
+    view.bands.iter().map(|band| band.watts).fold(view.limits.oscillation_watts, f64::min)
+}
+
 /// Bins from the onset to the stretch's end, in whole cycles and at least two: how far back cycles swing like the newest two.
 fn since_onset(stretch: &[f64], hertz: f64) -> usize {
     let flat = spectrum::without_trend(stretch);
@@ -271,14 +294,17 @@ fn sustained(stretch: &[f64], hertz: f64, amplitude: f64) -> bool {
     cycles.iter().all(|z| swing(z) >= 0.5 * amplitude) && coherent >= 0.8
 }
 
-/// What the sensor's window, the age of its readings and interpolation leave of the amplitude.
+/// What the sensor's window, the age of its readings, interpolation and the clocks' errors leave of the amplitude.
 pub fn gain(hertz: f64, sampling: Sampling) -> f64 {
-    sinc(hertz * SENSOR_WINDOW).abs() * sinc(hertz * sampling.hold).abs() * interpolation_gain(hertz, sampling.typical)
+    let clocks = (-2.0 * (std::f64::consts::PI * hertz * sampling.clock).powi(2)).exp();
+    sinc(hertz * SENSOR_WINDOW).abs() * sinc(hertz * sampling.hold).abs() * interpolation_gain(hertz, sampling.typical) * clocks
 }
 
-/// Highest frequency that is claimed: 0.4 of the sampling rate, 4 Hz at most (facts/power-swings.md §1.3).
+/// Highest frequency that is claimed: 0.4 of the sampling rate, 4 Hz at most (facts/power-swings.md §1.3), and no more than where the
+/// clocks' errors leave half of the amplitude.
 pub fn claim_limit(sampling: Sampling) -> f64 {
-    (0.4 / sampling.slowest.max(BIN)).min(4.0)
+    let clocks = if sampling.clock > 0.0 { (LN_2 / 2.0).sqrt() / (std::f64::consts::PI * sampling.clock) } else { f64::INFINITY };
+    (0.4 / sampling.slowest.max(BIN)).min(4.0).min(clocks)
 }
 
 /// Quantile 1 − p of F(2, 2K): K (p^(−1/K) − 1).

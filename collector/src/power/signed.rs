@@ -2,6 +2,9 @@
 //!
 //! Y_k = Σᵢ ±pᵢ with fixed random signs, for a few k: if the sources are independent, Y_k moves as the sum does, whatever the colour
 //! of their noise; what they do together cancels. So a swing of the sum is measured in units of what independence gives.
+//!
+//! In large fleets the sources are first added up in [`CELLS`] random cells, and a bin costs one addition a source. In each of the sums one half of
+//! the cells counts as positive, so that what is common leaves no more than it would with a sign of its own for each source.
 
 use super::history::BIN;
 use super::spectrum;
@@ -12,12 +15,19 @@ use std::collections::VecDeque;
 pub const SUMS: usize = 16;
 /// Bins kept: 128 s.
 const KEEP: usize = 1280;
+/// Groups of sources that have their signs in common.
+const CELLS: usize = 256;
 
 /// The last two minutes of the sign-randomised sums.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Signed {
     /// Newest last.
     bins: VecDeque<[f32; SUMS]>,
+    #[serde(skip)]
+    cells: Vec<u8>,
+    /// By sum and cell: 1 or −1.
+    #[serde(skip)]
+    signs: Vec<f32>,
 }
 
 impl Signed {
@@ -26,7 +36,35 @@ impl Signed {
         if self.bins.len() == KEEP {
             self.bins.pop_front();
         }
-        self.bins.push_back(signed_sums(watts));
+        self.learn(watts.len());
+        let mut cells = [0.0f32; CELLS];
+        watts.iter().zip(&self.cells).for_each(|(watts, &cell)| cells[usize::from(cell)] += watts);
+        let mut sums = [0.0f32; SUMS];
+        for (sum, signs) in sums.iter_mut().zip(self.signs.chunks_exact(CELLS)) {
+            *sum = cells.iter().zip(signs).map(|(watts, sign)| watts * sign).sum();
+        }
+        self.bins.push_back(sums);
+    }
+
+    fn learn(&mut self, sources: usize) {
+        if self.signs.is_empty() {
+            self.signs = (0..SUMS).flat_map(balanced).collect();
+        }
+        (self.cells.len()..sources).for_each(|source| self.cells.push(cell(source)));
+    }
+
+    /// A source's value in the bin `age` bins before the newest was off by so much, watts.
+    pub fn amend(&mut self, age: usize, source: usize, watts: f32) {
+        let Some(index) = self.bins.len().checked_sub(age + 1) else { return };
+        add(&mut self.bins[index], &self.signs, source, watts);
+    }
+
+    /// Sources that were not known before are taken to have drawn this all along.
+    pub fn joined(&mut self, sources: impl Iterator<Item = (usize, f32)>) {
+        self.learn(0);
+        let mut by = [0.0; SUMS];
+        sources.for_each(|(source, watts)| add(&mut by, &self.signs, source, watts));
+        self.bins.iter_mut().for_each(|sums| sums.iter_mut().zip(by).for_each(|(sum, by)| *sum += by));
     }
 
     pub fn len(&self) -> usize {
@@ -37,11 +75,15 @@ impl Signed {
         self.bins.is_empty()
     }
 
+    /// The newest `bins` bins of one of the sums, oldest first.
+    pub fn newest(&self, sum: usize, bins: usize) -> impl Iterator<Item = f64> + '_ {
+        self.bins.range(self.bins.len() - bins.min(self.bins.len())..).map(move |sums| f64::from(sums[sum]))
+    }
+
     /// Mean of |Σ Y_k(t) e^(−2πift)|² over the newest `bins` bins, their linear trends taken off; watts² · bins².
     pub fn power_at(&self, bins: usize, hertz: f64) -> f64 {
-        let start = self.bins.len() - bins.min(self.bins.len());
         let power = |sum: usize| {
-            let values: Vec<f64> = self.bins.range(start..).map(|sums| f64::from(sums[sum])).collect();
+            let values: Vec<f64> = self.newest(sum, bins).collect();
             spectrum::demodulate(&spectrum::without_trend(&values), hertz).norm_sqr()
         };
         (0..SUMS).map(power).sum::<f64>() / SUMS as f64
@@ -64,16 +106,23 @@ impl Signed {
     }
 }
 
-/// Σᵢ ±pᵢ, the signs fixed by source and sum.
-fn signed_sums(watts: &[f32]) -> [f32; SUMS] {
-    let mut sums = [0.0f32; SUMS];
-    for (source, &watts) in watts.iter().enumerate() {
-        let bits = mix(source as u64);
-        for (sum, total) in sums.iter_mut().enumerate() {
-            *total += if bits >> sum & 1 == 1 { watts } else { -watts };
-        }
-    }
-    sums
+fn add(sums: &mut [f32; SUMS], signs: &[f32], source: usize, watts: f32) {
+    let cell = usize::from(cell(source));
+    sums.iter_mut().enumerate().for_each(|(sum, total)| *total += signs.get(sum * CELLS + cell).unwrap_or(&0.0) * watts);
+}
+
+/// Signs by cell of one of the sums: random, as many of one as of the other.
+fn balanced(sum: usize) -> Vec<f32> {
+    let mut cells: Vec<usize> = (0..CELLS).collect();
+    cells.sort_by_key(|&cell| mix((sum * CELLS + cell) as u64 ^ 0x5157));
+    let mut signs = vec![-1.0; CELLS];
+    cells[..CELLS / 2].iter().for_each(|&cell| signs[cell] = 1.0);
+    signs
+}
+
+/// The first sources have a cell each, the others a random one: neighbours on a node or in a job have nothing in common.
+fn cell(source: usize) -> u8 {
+    if source < CELLS { source as u8 } else { (mix(source as u64) >> 32) as u8 }
 }
 
 /// SplitMix64's finaliser: 64 well-mixed bits of an index.
@@ -82,4 +131,41 @@ fn mix(index: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is common cancels as it would with a sign of its own for each source; what is not, stays.
+    #[test]
+    fn what_is_common_cancels_and_what_is_not_stays() {
+        let sources = 8192;
+        let mut signed = Signed::default();
+        let noise = |source: usize, bin: usize| ((mix((source * 977 + bin) as u64) % 2001) as f32 - 1000.0) / 10.0;
+        for bin in 0..200 {
+            let common = if bin % 2 == 0 { 300.0 } else { 0.0 };
+            signed.push(&(0..sources).map(|source| 500.0 + common + noise(source, bin)).collect::<Vec<_>>());
+        }
+        let independent = 100.0 / 3f64.sqrt() * (sources as f64).sqrt();
+        let common = 150.0 * (sources as f64).sqrt();
+        let expected = independent.hypot(common);
+        let deviation = signed.deviation(0, 19.0).unwrap();
+        assert!((0.6..1.6).contains(&(deviation / expected)), "{deviation} W, expected about {expected} W");
+    }
+
+    #[test]
+    fn an_amendment_is_what_the_bin_would_have_been() {
+        let mut late = Signed::default();
+        let mut whole = Signed::default();
+        let watts: Vec<f32> = (0..600).map(|source| source as f32).collect();
+        let mut imputed = watts.clone();
+        imputed[500] = 20.0;
+        late.push(&imputed);
+        late.push(&watts);
+        (0..2).for_each(|_| whole.push(&watts));
+        late.amend(1, 500, 480.0);
+        let same = late.bins.iter().flatten().zip(whole.bins.iter().flatten()).all(|(a, b)| (a - b).abs() < 0.1);
+        assert!(same);
+    }
 }

@@ -1,8 +1,10 @@
 //! Which repetition a stretch of power holds: candidates from a spectrum, figures from least squares.
 
 use super::history::BIN;
-use realfft::{RealFftPlanner, num_complex::Complex};
+use realfft::{RealFftPlanner, RealToComplex, num_complex::Complex};
+use std::cell::RefCell;
 use std::f64::consts::TAU;
+use std::sync::Arc;
 
 /// Harmonics that a repetition is fitted with, its fundamental included.
 pub const HARMONICS: usize = 4;
@@ -16,6 +18,8 @@ pub struct Line {
     pub frequency_hz: f64,
     /// The fundamental's phasor at the stretch's centre, watts: what is in the data is its real part, turning.
     pub phasor: Complex<f64>,
+    /// Amplitudes of the second and third harmonic ÷ the fundamental's; 0 where they are not looked at.
+    pub harmonics: [f64; 2],
     /// Share of the stretch's variance (its linear trend taken off) that fundamental and harmonics explain.
     pub explained: f64,
 }
@@ -37,7 +41,7 @@ pub fn strongest_rate(stretch: &[f64], lowest: f64, highest: f64) -> Option<f64>
     for (index, value) in flat.iter().enumerate() {
         padded[index] = value * (0.5 - 0.5 * (TAU * (index as f64 + 0.5) / count as f64).cos());
     }
-    let transform = RealFftPlanner::<f64>::new().plan_fft_forward(size);
+    let transform = plan(size);
     let mut spectrum = transform.make_output_vec();
     transform.process(&mut padded, &mut spectrum).ok()?;
     let power: Vec<f64> = spectrum.iter().map(Complex::norm_sqr).collect();
@@ -60,6 +64,50 @@ pub fn strongest_rate(stretch: &[f64], lowest: f64, highest: f64) -> Option<f64>
     let slower = power.get((1.0 / (count as f64 * BIN) / resolution) as usize..first).unwrap_or_default();
     let dominated = slower.iter().any(|&slower| slower > power[best]);
     (power[best] > 0.0 && !dominated).then_some(best as f64 * resolution)
+}
+
+/// A transform of this length. Making one costs more than using it.
+fn plan(size: usize) -> Arc<dyn RealToComplex<f64>> {
+    thread_local! {
+        static PLANS: RefCell<RealFftPlanner<f64>> = RefCell::new(RealFftPlanner::new());
+    }
+    PLANS.with_borrow_mut(|plans| plans.plan_fft_forward(size))
+}
+
+/// A spectrum and what there would be if the sources had nothing to do with each other.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Floor {
+    /// The frequency of value n is n times this.
+    pub step_hz: f64,
+    /// Peak to peak that a line would have, watts.
+    pub watts: Vec<f64>,
+    /// The same of independent sources (root mean square of sign-randomised sums).
+    pub floor_watts: Vec<f64>,
+}
+
+/// Of a stretch and of the `others` of the same length, Hann-windowed, their trends taken off.
+pub fn beside(stretch: &[f64], others: impl Iterator<Item = Vec<f64>>) -> Option<Floor> {
+    let count = stretch.len();
+    let transform = plan(count);
+    let mut output = transform.make_output_vec();
+    let mut powers = |stretch: &[f64]| {
+        let mut flat = without_trend(stretch);
+        let window = |index: usize| 0.5 - 0.5 * (TAU * (index as f64 + 0.5) / count as f64).cos();
+        flat.iter_mut().enumerate().for_each(|(index, value)| *value *= window(index));
+        transform.process(&mut flat, &mut output).ok()?;
+        Some(output.iter().map(Complex::norm_sqr).collect::<Vec<f64>>())
+    };
+    // A line of amplitude a has |X| = a/2 · Σw, Σw = count ÷ 2; peak to peak is 2a.
+    let scale = 8.0 / count as f64;
+    let watts = powers(stretch)?.iter().map(|power| scale * power.sqrt()).collect::<Vec<f64>>();
+    let mut floor = vec![0.0; watts.len()];
+    let mut sums = 0.0;
+    for other in others {
+        floor.iter_mut().zip(powers(&other)?).for_each(|(floor, power)| *floor += power);
+        sums += 1.0;
+    }
+    let floor_watts = floor.iter().map(|power| scale * (power / f64::max(sums, 1.0)).sqrt()).collect();
+    Some(Floor { step_hz: 1.0 / (count as f64 * BIN), watts, floor_watts })
 }
 
 /// Least squares of fundamental, harmonics and a linear trend at just this frequency.
@@ -126,7 +174,9 @@ fn explained(stretch: &[f64], hertz: f64, highest: f64) -> Option<Line> {
     // a cos + b sin is the real part of (a − ib) e^(iωt).
     let centre = Complex::from_polar(1.0, TAU * hertz * BIN * (count as f64 - 1.0) / 2.0);
     let phasor = Complex::new(solution[2], -solution[3]) * centre;
-    Some(Line { frequency_hz: hertz, phasor, explained })
+    let own = phasor.norm().max(1e-12);
+    let ratio = |harmonic: usize| solution.get(2 * harmonic..2 * harmonic + 2).map_or(0.0, |part| part[0].hypot(part[1]) / own);
+    Some(Line { frequency_hz: hertz, phasor, harmonics: [ratio(2), ratio(3)], explained })
 }
 
 /// Gauss elimination with pivots; the last column is the right side.

@@ -13,7 +13,7 @@
 //!
 //! A limit over w seconds is judged only where the samples are at least as fine as w. Steps are opened by data up to the
 //! present bin alone; their figures are refined for at most a minute, while the level after becomes known. A level is taken over up to
-//! ten cycles (10 s), as far as they agree with the one next to the change: what comes back is no part of it.
+//! ten cycles (a minute), as far as they agree with the one next to the change: what comes back is no part of it.
 
 use super::history::BIN;
 use super::{Cycle, History, View};
@@ -29,8 +29,10 @@ const NOISE: f64 = 60.0;
 const LEAST_NOISE: f64 = 10.0;
 /// Levels that agree differ by less than this share of the step.
 const AGREE: f64 = 0.15;
-/// A level is taken over at most so many cycles.
+/// A level is taken over at most so many cycles …
 const LEVELS: usize = 10;
+/// … and over at most so many seconds, if that is longer: a small fleet's noise is known no better from less.
+const LEVEL_SECONDS: f64 = 60.0;
 /// Seconds that stand for a cycle where none is known.
 const CYCLE_UNKNOWN: f64 = 10.0;
 /// Shortest envelope, seconds.
@@ -253,7 +255,10 @@ impl StepJudge {
         }
         let room = history.age(step.over_at);
         let length = bins(cycle.map_or(1.0, |cycle| cycle.period));
-        if room >= length {
+        let split = cycle.and_then(|_| split(history, step, length));
+        if let Some(levels) = split.and_then(|split| levels(history, split, length)) {
+            (step.before_watts, step.after_watts) = levels;
+        } else if room >= length {
             let after = |count: usize| history.mean(room - count, count);
             if let Some(level) = agreed(after, length, room / length, step.before_watts) {
                 step.after_watts = level;
@@ -269,6 +274,28 @@ impl StepJudge {
     }
 }
 
+/// Where a step within an oscillation of `length` bins a cycle lies: its steepest movement may be one of the cycle's own. It is where the mean
+/// of the cycle after differs most from that of the cycle before. None: the cycle after is not over.
+fn split(history: &History, step: &Step, length: usize) -> Option<usize> {
+    let middle = history.age(step.started_at);
+    let direction = step.delta_watts().signum();
+    let change = |age: usize| Some(direction * (history.mean(age - length, length)? - history.mean(age, length)?));
+    let ages = length.max(middle.checked_sub(length)?)..=middle + length / 2;
+    let best = ages.filter_map(|age| Some((age, change(age)?))).max_by(|a, b| a.1.total_cmp(&b.1))?;
+    Some(best.0)
+}
+
+/// Levels before and after, of whole cycles that keep half a second away from the split.
+fn levels(history: &History, split: usize, length: usize) -> Option<(f64, f64)> {
+    let gap = bins(0.5).min(length / 4);
+    let (newer, older) = (split.checked_sub(gap)?, split + gap);
+    let rough = (history.mean(older, length)?, history.mean(newer.checked_sub(length)?, length)?);
+    let room = history.len().saturating_sub(older);
+    let before = agreed(|count| history.mean(older, count), length, room / length, rough.1)?;
+    let after = agreed(|count| history.mean(newer - count, count), length, newer / length, rough.0)?;
+    Some((before, after))
+}
+
 /// Age (of its newest bin) of the span in which the sum moves most in this direction.
 fn steepest(history: &History, ages: RangeInclusive<usize>, span: usize, direction: f64) -> usize {
     let slope = |age: usize| Some(direction * (history.back(age)? - history.back(age + span)?));
@@ -280,7 +307,8 @@ fn steepest(history: &History, ages: RangeInclusive<usize>, span: usize, directi
 fn agreed(mean: impl Fn(usize) -> Option<f64>, length: usize, most: usize, other: f64) -> Option<f64> {
     let first = mean(length)?;
     let near = AGREE * (first - other).abs();
-    let cycles = (2..=most.min(LEVELS)).map_while(|cycles| mean(cycles * length).filter(|level| (level - first).abs() <= near));
+    let longest = LEVELS.max((LEVEL_SECONDS / BIN) as usize / length.max(1));
+    let cycles = (2..=most.min(longest)).map_while(|cycles| mean(cycles * length).filter(|level| (level - first).abs() <= near));
     Some(cycles.last().unwrap_or(first))
 }
 

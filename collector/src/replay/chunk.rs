@@ -42,7 +42,9 @@ pub(super) struct Chunk {
     pub(super) rows: usize,
     pub(super) ts: Stamps,
     pub(super) arrived_at: Option<Stamps>,
+    /// Of a meter's row: the meter.
     pub(super) node: Names,
+    pub(super) feeder: Option<Names>,
     pub(super) gpu: Option<PrimitiveArray<Int64Type>>,
     pub(super) power: Option<Numbers>,
     pub(super) gpu_metrics: Vec<(GpuMetric, Numbers)>,
@@ -59,8 +61,10 @@ pub(super) fn wanted(kind: Kind, column: &str) -> bool {
     let gpu = matches!(kind, Kind::Gpu | Kind::Late);
     let node = matches!(kind, Kind::Node | Kind::Late);
     match column {
-        "ts" | "arrived_at" | "node" => true,
-        "gpu" => kind != Kind::Node,
+        "ts" | "arrived_at" => true,
+        "node" => kind != Kind::Meter,
+        "meter" | "feeder" => kind == Kind::Meter,
+        "gpu" => !matches!(kind, Kind::Node | Kind::Meter),
         "power_watts" => kind != Kind::Event,
         "job" => gpu || node,
         "uuid" | "model" => gpu,
@@ -70,14 +74,16 @@ pub(super) fn wanted(kind: Kind, column: &str) -> bool {
 }
 
 impl Chunk {
-    pub(super) fn new(batch: &RecordBatch, path: &Path, first_row: u64) -> Result<Self, ReplayError> {
+    pub(super) fn new(batch: &RecordBatch, kind: Kind, path: &Path, first_row: u64) -> Result<Self, ReplayError> {
         let columns = Columns { batch, path };
+        let who = if kind == Kind::Meter { "meter" } else { "node" };
         let chunk = Self {
             first_row,
             rows: batch.num_rows(),
             ts: columns.stamps("ts")?.ok_or_else(|| columns.missing("ts"))?,
             arrived_at: columns.stamps("arrived_at")?,
-            node: columns.names("node")?.ok_or_else(|| columns.missing("node"))?,
+            node: columns.names(who)?.ok_or_else(|| columns.missing(who))?,
+            feeder: columns.names("feeder")?,
             gpu: columns.integers("gpu")?,
             power: columns.numbers("power_watts")?,
             gpu_metrics: columns.metrics(GpuMetric::ALL, GpuMetric::name)?,
@@ -88,18 +94,18 @@ impl Chunk {
             kind: columns.names("kind")?,
             code: columns.integers("code")?,
         };
-        chunk.check_keys(path)?;
+        chunk.check_keys(who, path)?;
         Ok(chunk)
     }
 
-    fn check_keys(&self, path: &Path) -> Result<(), ReplayError> {
+    fn check_keys(&self, who: &'static str, path: &Path) -> Result<(), ReplayError> {
         let null = |column, row: usize| ReplayError::Null { path: path.into(), column, row: self.first_row + row as u64 };
         for row in 0..self.rows {
             if self.ts.is_null(row) {
                 return Err(null("ts", row));
             }
             if self.node.key(row).is_none() {
-                return Err(null("node", row));
+                return Err(null(who, row));
             }
         }
         Ok(())

@@ -13,12 +13,20 @@ pub(super) enum Kind {
     Power,
     Node,
     Event,
+    /// A site meter at one instant.
+    Meter,
     /// Any of the above, long after its time; its columns tell which.
     Late,
 }
 
-const PREFIXES: [(&str, Kind); 5] =
-    [("gpu-", Kind::Gpu), ("power-", Kind::Power), ("node-", Kind::Node), ("event-", Kind::Event), ("late-", Kind::Late)];
+const PREFIXES: [(&str, Kind); 6] = [
+    ("gpu-", Kind::Gpu),
+    ("power-", Kind::Power),
+    ("node-", Kind::Node),
+    ("event-", Kind::Event),
+    ("meter-", Kind::Meter),
+    ("late-", Kind::Late),
+];
 
 /// The files of a recording, by kind and name: rows that arrive at the same instant are judged in this order.
 #[derive(Debug)]
@@ -61,6 +69,7 @@ mod tests {
         assert_eq!(kind("gpu-000.parquet"), Some(Kind::Gpu));
         assert_eq!(kind("late-7.parquet"), Some(Kind::Late));
         assert_eq!(kind("gpu-000.parquet.tmp"), None);
-        assert_eq!(kind("meter-000.parquet"), None);
+        assert_eq!(kind("meter-000.parquet"), Some(Kind::Meter));
+        assert_eq!(kind("state-000.parquet"), None);
     }
 }

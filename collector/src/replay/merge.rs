@@ -92,6 +92,10 @@ impl Feed {
     /// False: a row that is about a GPU does not say which.
     fn put(&mut self, chunk: &Chunk, row: usize, kind: Kind, judge: &mut Judge, identified: &mut Identified) -> bool {
         let Some(key) = chunk.node.key(row) else { return true };
+        if kind == Kind::Meter {
+            put_meter(chunk, row, key, judge);
+            return true;
+        }
         let node = *self.nodes[key].get_or_insert_with(|| judge.fleet_mut().node(chunk.node.name(key)));
         let ts = Micros(chunk.ts.value(row));
         let index = chunk.gpu.as_ref().filter(|gpus| gpus.is_valid(row)).map(|gpus| gpus.value(row));
@@ -157,6 +161,13 @@ impl Feed {
             None => chunk.says_more_than_power(row).then_some(None),
         }
     }
+}
+
+fn put_meter(chunk: &Chunk, row: usize, key: usize, judge: &mut Judge) {
+    let Some(power) = chunk.power.as_ref().filter(|power| power.is_valid(row)) else { return };
+    let feeder = chunk.feeder.as_ref().and_then(|feeders| feeders.key(row).map(|key| feeders.name(key)));
+    let meter = judge.fleet_mut().meter(chunk.node.name(key), feeder);
+    judge.put_meter(meter, Micros(chunk.ts.value(row)), power.value(row));
 }
 
 fn identify(chunk: &Chunk, row: usize, gpu: GpuSlot, judge: &mut Judge, identified: &mut Identified) {

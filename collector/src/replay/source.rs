@@ -101,7 +101,7 @@ impl Source {
             return Ok(());
         };
         let batch = batch.map_err(|source| ReplayError::Rows { path: self.path.clone(), source })?;
-        let chunk = Chunk::new(&batch, &self.path, self.rows_read)?;
+        let chunk = Chunk::new(&batch, self.kind, &self.path, self.rows_read)?;
         let number = self.first_chunk + self.chunks.len() as u64;
         for row in 0..chunk.rows {
             self.waiting.push(Reverse((chunk.arrival(row), number, row as u32)));

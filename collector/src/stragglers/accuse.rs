@@ -18,7 +18,7 @@ const ALIKE: f64 = 0.5;
 const ALARM_FACT: f64 = 5.0;
 const ALARM: f64 = 7.0;
 /// And of what only power shows.
-const ALARM_POWER: f64 = 9.0;
+const ALARM_POWER: f64 = 12.0;
 /// With a fact, by one step alone; and the least difference that one step shows.
 const ALARM_STEP: f64 = 6.0;
 const LEAST_STEP: f64 = 0.03;
@@ -204,7 +204,8 @@ impl JobJudge {
             rack: (!accused.rack.is_empty()).then(|| self.rack_of(scene.input, accused.node)).flatten(),
             since: Micros(since * 1_000_000),
             at: scene.at,
-            alarm: plausible && enough && steady,
+            // A rack that has always been slower was set up so.
+            alarm: plausible && enough && steady && (learned || accused.rack.is_empty()),
             slowdown_ratio: slowdown.max(0.0),
             score: accused.score,
             verdict,

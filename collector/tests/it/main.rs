@@ -12,4 +12,5 @@ mod recording;
 mod scenarios;
 mod stragglers;
 mod stream;
+mod swings;
 mod tls;

@@ -89,6 +89,28 @@ fn rows_go_in_by_arrival() {
     assert_eq!(replayed.span.1.0 - replayed.span.0.0, 3_600_000_000 - 300_000 + (ROWS - 1) * 50_000);
 }
 
+/// A site known by its meters alone.
+#[test]
+fn meters_are_judged_where_the_limits_are_about_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let power = |watts: f64| -> ArrayRef {
+        Arc::new(Float64Array::from_iter_values((0..ROWS).map(|row| if row < ROWS / 2 { watts } else { 1.2 * watts })))
+    };
+    for (meter, feeder, watts) in [("m1", "a", 60e3), ("m2", "b", 40e3)] {
+        let columns =
+            vec![("ts", stamps(200_000, 0)), ("meter", plain(meter)), ("feeder", coded(feeder)), ("power_watts", power(watts))];
+        write(folder.path(), &format!("meter-{meter}.parquet"), columns);
+    }
+    let mut config = JudgeConfig::default();
+    config.power.limits.basis = gridstep_collector::power::Basis::Meter;
+    config.power.limits.contracted_watts = Some(150e3);
+    let incidents = replay(folder.path(), config, None, |_| ()).unwrap().incidents;
+    assert_eq!(incidents.len(), 1, "{incidents:#?}");
+    assert!((incidents[0].magnitude["delta_watts"].as_f64().unwrap() / 20e3 - 1.0).abs() < 0.01, "{incidents:#?}");
+    let feeder = incidents[0].contributors.iter().find(|who| who.who.get("feeder").is_some_and(|name| name == "a"));
+    assert!((feeder.unwrap().share - 0.6).abs() < 0.01, "{incidents:#?}");
+}
+
 #[test]
 fn faults_name_file_column_and_type() {
     let folder = tempfile::tempdir().unwrap();

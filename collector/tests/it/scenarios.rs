@@ -8,6 +8,8 @@ use gridstep_wire::Micros;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
+mod shift;
+
 fn shared(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared").join(path)
 }
@@ -88,17 +90,33 @@ fn no_judgement_uses_the_future() {
     }
 }
 
-#[test]
-fn gpt3_on_512_real_gpus() {
+fn gpt3_limits() -> JudgeConfig {
     let mut config = JudgeConfig::default();
     config.power.limits.basis = Basis::Node;
     config.power.limits.contracted_watts = Some(500e3);
     config.power.limits.oscillation_watts = Some(20e3);
+    config
+}
+
+/// The same meters, each shifted in time by an offset of its own, have nothing to do with each other any more.
+#[test]
+fn gpt3_with_its_meters_out_of_step_does_not_oscillate() {
+    let folder = tempfile::tempdir().unwrap();
+    shift::meters(&shared("data/mlperf-smc-gpt3-64x8-h100-ac"), folder.path(), 1);
+    let all = incidents(folder.path(), &gpt3_limits(), None);
+    assert!(all.iter().all(|incident| incident.cause != "oscillation"), "{all:#?}");
+}
+
+#[test]
+fn gpt3_on_512_real_gpus() {
+    let config = gpt3_limits();
     let all = incidents(&shared("data/mlperf-smc-gpt3-64x8-h100-ac"), &config, None);
     let oscillations: Vec<&Incident> = all.iter().filter(|incident| incident.cause == "oscillation").collect();
     assert_eq!(oscillations.len(), 1, "{all:#?}");
     let frequency = oscillations[0].magnitude["frequency_hz"].as_f64().unwrap();
     assert!((frequency / 0.0915 - 1.0).abs() < 0.015, "{frequency} Hz");
+    let amplitude = oscillations[0].magnitude["amplitude_watts"].as_f64().unwrap();
+    assert!((35e3..45e3).contains(&amplitude), "{amplitude} W");
     assert!(all.iter().filter(|incident| incident.cause.starts_with("step")).count() <= 3);
     assert!(all.iter().all(|incident| incident.kind == Kind::PowerSwing));
 }

@@ -5,6 +5,7 @@ use gridstep_collector::fleet::{GpuSlot, Place};
 use gridstep_collector::incidents::Incident;
 use gridstep_collector::judge::{Judge, JudgeConfig};
 use gridstep_wire::Micros;
+use std::collections::HashMap;
 use std::f64::consts::TAU;
 
 pub(crate) const PER_NODE: usize = 8;
@@ -85,6 +86,8 @@ pub(crate) struct Fleet {
     pub(crate) dropout: f64,
     /// Nodes whose clock jumps: node, when, by how much (s).
     pub(crate) clock_steps: Vec<(usize, f64, f64)>,
+    /// This share of the nodes is always behind by so many seconds.
+    pub(crate) behind: (f64, f64),
 }
 
 /// An incident with the arrival time (s of the fleet's time) at which it was first seen.
@@ -99,8 +102,10 @@ pub(crate) struct Seen {
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
     pub(crate) incidents: Vec<Seen>,
-    /// Share of the true sum that the judged one was off by, bin by bin.
+    /// Share of the true sum that the judged one was off by, bin by bin, as it was when it was final.
     pub(crate) sum_errors: Vec<f64>,
+    /// The same of means over a second.
+    pub(crate) second_errors: Vec<f64>,
 }
 
 struct Board {
@@ -116,6 +121,10 @@ struct Board {
 
 pub(crate) fn seconds(at: Micros) -> f64 {
     at.0 as f64 / 1e6 - EPOCH
+}
+
+fn tenth(t: f64) -> i64 {
+    (t * 10.0).floor() as i64
 }
 
 fn micros(t: f64) -> Micros {
@@ -135,6 +144,7 @@ impl Fleet {
             silent: Vec::new(),
             dropout: 0.0,
             clock_steps: Vec::new(),
+            behind: (0.0, 0.0),
         }
     }
 
@@ -192,12 +202,16 @@ impl Fleet {
         boards.iter_mut().for_each(|board| board.delay = node_delay[board.node]);
         let clock: Vec<f64> = (0..nodes).map(|_| random.normal() * self.clock).collect();
         let batch_phase: Vec<f64> = (0..nodes).map(|_| random.within(0.0, BATCH)).collect();
-        let latency: Vec<f64> = (0..nodes).map(|_| random.within(0.005, 0.08)).collect();
+        let mut latency: Vec<f64> = (0..nodes).map(|_| random.within(0.005, 0.08)).collect();
+        latency.iter_mut().filter(|_| self.behind.0 > 0.0 && random.chance(self.behind.0)).for_each(|way| *way += self.behind.1);
         let (level, stays) = self.noise;
         let fresh = level * (1.0 - stays * stays).sqrt();
         let mut out = Outcome::default();
         let mut seen: Vec<Seen> = Vec::new();
         let mut last_point = f64::MIN;
+        let mut second = (0.0, 0.0, 0);
+        // What the boards' own noise adds to the sum, by tenth of a second.
+        let mut noise: HashMap<i64, (f64, u32)> = HashMap::new();
         let mut arrival = 0.0;
         while arrival < self.seconds {
             arrival += ARRIVAL;
@@ -214,6 +228,8 @@ impl Fleet {
                         let read = board.next;
                         board.next += self.period;
                         board.noise = stays * board.noise + fresh * random.normal();
+                        let own = noise.entry(tenth(read)).or_default();
+                        *own = (own.0 + board.noise, own.1 + 1);
                         if silent || self.dropout > 0.0 && random.chance(self.dropout) {
                             continue;
                         }
@@ -241,12 +257,24 @@ impl Fleet {
                     None => seen.push(Seen { at: arrival, first: incident.clone(), last: incident }),
                 }
             }
-            if let Some(point) = judge.power_history().next_back() {
-                let t = seconds(point.at);
-                if t > last_point && t > 20.0 {
-                    out.sum_errors.push(point.watts / self.truth(t) - 1.0);
-                    last_point = t;
+            let until = judge.power_final_until().map_or(f64::MIN, seconds);
+            let points = judge.power_history().rev().map(|point| (seconds(point.at), point.watts));
+            let mut points: Vec<(f64, f64)> =
+                points.skip_while(|point| point.0 > until).take_while(|point| point.0 > last_point.max(20.0)).collect();
+            points.reverse();
+            for (t, watts) in points {
+                let around: Vec<(f64, u32)> = (-1..=1).filter_map(|by| noise.get(&(tenth(t) + by)).copied()).collect();
+                let (sum, count) = around.iter().fold((0.0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+                // A slow sampling has not all of the boards in three tenths.
+                let truth = self.truth(t) + if count > 0 { sum / f64::from(count) * self.gpus as f64 } else { 0.0 };
+                out.sum_errors.push(watts / truth - 1.0);
+                second = (second.0 + watts, second.1 + truth, second.2 + 1);
+                if second.2 == 10 {
+                    out.second_errors.push(second.0 / second.1 - 1.0);
+                    second = (0.0, 0.0, 0);
                 }
+                last_point = t;
+                noise.remove(&(tenth(t) - 20));
             }
         }
         out.incidents = seen;

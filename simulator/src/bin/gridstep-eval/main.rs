@@ -3,6 +3,7 @@
 //! The judging runs in this process, exactly as in the collector: samples in the order of their arrival. The fleets are made here, by
 //! seed; none of the detectors' code is used to make or to score them.
 
+mod cost;
 mod fleet;
 mod random;
 mod score;
@@ -32,13 +33,19 @@ struct Arguments {
     /// The first seed of the fleets with stragglers.
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// What align, sum and detect cost instead, for each of the sizes.
+    #[arg(long)]
+    cost: bool,
     /// Print each fleet that was judged wrong.
     #[arg(long)]
     verbose: bool,
 }
 
 fn main() {
-    let Arguments { seeds, gpus, null_hours, only, stragglers, from, verbose } = Arguments::parse();
+    let Arguments { seeds, gpus, null_hours, only, stragglers, from, cost, verbose } = Arguments::parse();
+    if cost {
+        return print!("{}", cost::table(&gpus));
+    }
     let fleets = stragglers::Plan { fleets: stragglers, only: only.clone(), verbose, from };
     let plan = suite::Plan { seeds, gpus, null_hours, only, verbose };
     print!("{}", suite::run(&plan));

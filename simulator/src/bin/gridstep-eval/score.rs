@@ -6,8 +6,18 @@ use gridstep_collector::incidents::Kind;
 /// What really happened.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Truth {
-    Step { at: f64, watts: f64 },
-    Line { at: f64, until: f64, hertz: f64, watts: f64 },
+    /// `within`: seconds in which it should be found.
+    Step {
+        at: f64,
+        watts: f64,
+        within: f64,
+    },
+    Line {
+        at: f64,
+        until: f64,
+        hertz: f64,
+        watts: f64,
+    },
 }
 
 /// One truth and what was found of it.
@@ -20,14 +30,16 @@ pub(crate) struct Match {
     pub(crate) hertz: f64,
     /// Cycles until it was there, of a line.
     pub(crate) cycles: f64,
+    /// Aimed at, s.
+    pub(crate) within: f64,
 }
 
 impl Match {
     /// Beyond what is aimed at.
     fn is_poor(&self) -> bool {
         match self.cycles > 0.0 {
-            true => self.cycles > 4.0 && self.delay > 6.0 || self.hertz.abs() > 0.01 || self.watts.abs() > 0.1,
-            false => self.delay > 1.5 || self.watts.abs() > 0.05,
+            true => self.delay > self.within || self.hertz.abs() > 0.01 || self.watts.abs() > 0.1,
+            false => self.delay > self.within || self.watts.abs() > 0.05,
         }
     }
 }
@@ -42,6 +54,9 @@ pub(crate) struct Score {
     pub(crate) poor: Vec<String>,
     /// Worst errors of shares by feeder or job, where they are known.
     pub(crate) sum_errors: Vec<f64>,
+    pub(crate) second_errors: Vec<f64>,
+    /// Fleets × seconds.
+    pub(crate) seconds: f64,
 }
 
 /// A step may be found this long after its onset and still be that step, s.
@@ -71,13 +86,14 @@ pub(crate) fn score(outcome: &Outcome, truths: &[Truth], into: &mut Score) {
         }
     }
     into.sum_errors.extend(outcome.sum_errors.iter().map(|error| error.abs()));
+    into.second_errors.extend(outcome.second_errors.iter().map(|error| error.abs()));
 }
 
 fn fits(seen: &Seen, truth: &Truth) -> bool {
     let started = seconds(seen.first.started_at);
     let cause = seen.last.cause.as_str();
     match *truth {
-        Truth::Step { at, watts } => {
+        Truth::Step { at, watts, .. } => {
             cause == if watts > 0.0 { "step_up" } else { "step_down" } && seen.at > at - 0.5 && (started - at).abs() < LATE
         }
         Truth::Line { at, until, .. } => cause == "oscillation" && seen.at > at - 0.5 && seen.at < until + 5.0,
@@ -98,14 +114,15 @@ fn begins(seen: &Seen, truth: &Truth) -> bool {
 fn matched(seen: &Seen, truth: &Truth) -> Match {
     let figure = |key: &str| seen.last.magnitude.get(key).and_then(|value| value.as_f64()).unwrap_or(f64::NAN);
     match *truth {
-        Truth::Step { at, watts } => {
-            Match { delay: seen.at - at, watts: figure("delta_watts") / watts - 1.0, hertz: 0.0, cycles: 0.0 }
+        Truth::Step { at, watts, within } => {
+            Match { delay: seen.at - at, watts: figure("delta_watts") / watts - 1.0, hertz: 0.0, cycles: 0.0, within }
         }
         Truth::Line { at, hertz, watts, .. } => Match {
             delay: seen.at - at,
             watts: figure("amplitude_watts") / watts - 1.0,
             hertz: figure("frequency_hz") / hertz - 1.0,
             cycles: (seen.at - at) * hertz,
+            within: (4.0 / hertz).max(6.0),
         },
     }
 }

@@ -39,9 +39,12 @@ fn config(gpus: usize) -> JudgeConfig {
     config
 }
 
-const SUITES: [Suite; 12] = [
+const SUITES: &[Suite] = &[
     Suite { name: "step, quiet", seconds: 150.0, kind: step_quiet, null: false },
     Suite { name: "step, quiet, 5 % of nodes silent", seconds: 150.0, kind: step_silent, null: false },
+    Suite { name: "step, quiet, 5 % of nodes 2 s behind", seconds: 150.0, kind: step_behind, null: false },
+    Suite { name: "step, quiet, 2 Hz staggered", seconds: 150.0, kind: step_two_hertz, null: false },
+    Suite { name: "line, 2 Hz staggered", seconds: 330.0, kind: line_two_hertz, null: false },
     Suite { name: "step out of an oscillation", seconds: 240.0, kind: step_out_of_line, null: false },
     Suite { name: "step within an oscillation", seconds: 300.0, kind: step_in_line, null: false },
     Suite { name: "line, 0.05 to 2 Hz", seconds: 330.0, kind: line, null: false },
@@ -83,13 +86,27 @@ fn step_quiet(random: &mut Random, fleet: Fleet) -> (Fleet, Vec<Truth>) {
     let watts = sign(random) * contract * random.log_within(0.026, 0.15).min(boards * 250.0 / contract);
     let at = random.within(60.0, 80.0);
     fleet.groups[0].waves.push(Wave::Step { at, watts: watts / boards, rise: random.log_within(0.05, 0.8) });
-    (fleet, vec![Truth::Step { at, watts }])
+    (fleet, vec![Truth::Step { at, watts, within: 1.5 }])
 }
 
 fn step_silent(random: &mut Random, fleet: Fleet) -> (Fleet, Vec<Truth>) {
     let (mut fleet, truths) = step_quiet(random, fleet);
     silence(random, &mut fleet, 0.05, 30.0);
     (fleet, truths)
+}
+
+fn step_behind(random: &mut Random, fleet: Fleet) -> (Fleet, Vec<Truth>) {
+    let (fleet, truths) = step_quiet(random, fleet);
+    (Fleet { behind: (0.05, 2.0), ..fleet }, truths)
+}
+
+fn step_two_hertz(random: &mut Random, fleet: Fleet) -> (Fleet, Vec<Truth>) {
+    step_quiet(random, Fleet { period: 0.5, ..fleet })
+}
+
+/// Up to the claim limit of such a sampling, 0.8 Hz.
+fn line_two_hertz(random: &mut Random, fleet: Fleet) -> (Fleet, Vec<Truth>) {
+    line_up_to(random, Fleet { period: 0.5, ..fleet }, 0.7)
 }
 
 fn silence(random: &mut Random, fleet: &mut Fleet, share: f64, from: f64) {
@@ -113,7 +130,7 @@ fn step_out_of_line(random: &mut Random, fleet: Fleet) -> (Fleet, Vec<Truth>) {
     let line = a_line(random, &mut fleet, boards, 20.0, 1e9, hertz, (0.02, 0.05));
     let (at, watts) = (random.within(140.0, 150.0), sign(random) * random.within(0.15, 0.25) * contract);
     fleet.groups[0].waves.push(Wave::Step { at, watts: watts / boards, rise: random.log_within(0.05, 0.8) });
-    (fleet, vec![line, Truth::Step { at, watts }])
+    (fleet, vec![line, Truth::Step { at, watts, within: 1.5 }])
 }
 
 fn step_in_line(random: &mut Random, fleet: Fleet) -> (Fleet, Vec<Truth>) {
@@ -123,13 +140,17 @@ fn step_in_line(random: &mut Random, fleet: Fleet) -> (Fleet, Vec<Truth>) {
     let line = a_line(random, &mut fleet, boards, 20.0, 1e9, hertz, (0.06, 0.12));
     let (at, watts) = (random.within(150.0, 170.0), sign(random) * random.within(0.03, 0.06) * contract);
     fleet.groups[0].waves.push(Wave::Step { at, watts: watts / boards, rise: random.log_within(0.05, 0.8) });
-    (fleet, vec![line, Truth::Step { at, watts }])
+    (fleet, vec![line, Truth::Step { at, watts, within: 1.0 / hertz + 1.5 }])
 }
 
 fn line(random: &mut Random, fleet: Fleet) -> (Fleet, Vec<Truth>) {
+    line_up_to(random, fleet, 2.0)
+}
+
+fn line_up_to(random: &mut Random, fleet: Fleet, highest: f64) -> (Fleet, Vec<Truth>) {
     let share = random.within(0.35, 1.0);
     let (mut fleet, boards) = two_jobs(random, fleet, share);
-    let hertz = random.log_within(0.05, 2.0);
+    let hertz = random.log_within(0.05, highest);
     let at = random.within(40.0, 50.0);
     let until = at + (14.0 / hertz).max(20.0);
     let truth = a_line(random, &mut fleet, boards, at, until, hertz, (0.013, 0.08));
@@ -208,8 +229,21 @@ fn null_clocks(random: &mut Random, fleet: Fleet) -> (Fleet, Vec<Truth>) {
 /// Runs what is asked for, on two threads; gives the table.
 pub(crate) fn run(plan: &Plan) -> String {
     let mut out = format!(
-        "{:<36} {:>6} {:>6} {:>6} {:>6} {:>9} {:>9} {:>9} {:>9} {:>9} {:>6} {:>8}\n",
-        "fleets", "GPUs", "truths", "found", "wrong", "delay p50", "delay p95", "ΔW p95", "Δf p95", "cycles95", "poor", "sum p99"
+        "{:<36} {:>6} {:>6} {:>6} {:>6} {:>9} {:>9} {:>9} {:>9} {:>9} {:>6} {:>8} {:>8} {:>6}\n",
+        "fleets",
+        "GPUs",
+        "truths",
+        "found",
+        "wrong",
+        "delay p50",
+        "delay p95",
+        "ΔW p95",
+        "Δf p95",
+        "cycles95",
+        "poor",
+        "sum p99",
+        "1 s p99",
+        "hours"
     );
     for suite in SUITES.iter().filter(|suite| suite.name.contains(&plan.only)) {
         for &gpus in &plan.gpus {
@@ -243,6 +277,7 @@ fn all(suite: &Suite, gpus: usize, seeds: u64) -> Score {
             let mut total = total.lock().expect("no thread panicked");
             let (wrong, missed, poor) = (total.wrong.len(), total.missed.len(), total.poor.len());
             score(&outcome, &truths, &mut total);
+            total.seconds += fleet.seconds;
             total.wrong.iter_mut().skip(wrong).for_each(|text| *text = format!("seed {seed}: {text}"));
             total.poor.iter_mut().skip(poor).for_each(|text| *text = format!("seed {seed}: {text}"));
             total.missed.iter_mut().skip(missed).for_each(|text| *text = format!("seed {seed}: {text}"));
@@ -261,9 +296,10 @@ fn row(out: &mut String, suite: &Suite, gpus: usize, score: &Score) {
     let hertz = percent(quantile(found.iter().filter(|found| found.cycles > 0.0).map(|found| found.hertz.abs()), 0.95));
     let watts = percent(quantile(found.iter().map(|found| found.watts.abs()), 0.95));
     let sum = percent(quantile(score.sum_errors.iter().copied(), 0.99));
+    let second = percent(quantile(score.second_errors.iter().copied(), 0.99));
     let _ = writeln!(
         out,
-        "{:<36} {gpus:>6} {:>6} {:>6} {:>6} {:>9} {:>9} {watts:>9} {hertz:>9} {cycles:>9} {:>6} {sum:>8}",
+        "{:<36} {gpus:>6} {:>6} {:>6} {:>6} {:>9} {:>9} {watts:>9} {hertz:>9} {cycles:>9} {:>6} {sum:>8} {second:>8} {:>6.1}",
         suite.name,
         score.truths,
         found.len(),
@@ -271,5 +307,6 @@ fn row(out: &mut String, suite: &Suite, gpus: usize, score: &Score) {
         delay(0.5),
         delay(0.95),
         score.poor.len(),
+        score.seconds / 3600.0,
     );
 }

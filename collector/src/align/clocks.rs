@@ -1,0 +1,149 @@
+//! The audit of clocks: is a node's time what it says?
+//!
+//! Three witnesses, by node: what the agent says of its clock's error; how long its samples take to arrive, less what those of the fleet's
+//! median take (a clock that is ahead shortens it); and by how much its power must be shifted to fit that of its job best. The second also
+//! shows a slow network, the third needs a job that moves.
+
+use gridstep_wire::Micros;
+use serde::{Deserialize, Serialize};
+
+/// The shortest way within so long counts, microseconds; two such spans are looked at.
+const SPAN_US: i64 = 30_000_000;
+/// Shifts looked at, bins.
+const REACH: usize = 10;
+/// Correlation of a node's movements with those of its job that lets a shift be told.
+const CORRELATED: f64 = 0.6;
+/// A lag is told where it is known to within so many bins.
+const KNOWN: f64 = 0.1;
+/// Shifts whose correlation is at least this share of the best fit alike.
+const ALIKE: f64 = 0.9;
+const UNKNOWN: i32 = i32::MAX;
+
+/// What is known of one node's clock.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClockView {
+    /// Bound that the agent gives, seconds.
+    pub stated_error_seconds: Option<f64>,
+    /// Shortest way of its samples − that of the fleet's median, seconds. Negative: ahead.
+    pub arrival_offset_seconds: Option<f64>,
+    /// How much later it moves than its job, seconds.
+    pub lag_seconds: Option<f64>,
+}
+
+/// The shortest way of each source's samples.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Arrivals {
+    /// By source, of this span and of the one before; microseconds.
+    now: Vec<i32>,
+    before: Vec<i32>,
+    begun: Option<Micros>,
+}
+
+impl Arrivals {
+    #[inline]
+    pub fn put(&mut self, source: usize, ts: Micros, arrival: Micros) {
+        if self.now.len() <= source {
+            self.now.resize(source + 1, UNKNOWN);
+        }
+        let micros = arrival.0.saturating_sub(ts.0).clamp(i64::from(i32::MIN) + 1, i64::from(UNKNOWN) - 1) as i32;
+        self.now[source] = self.now[source].min(micros);
+    }
+
+    pub fn advance(&mut self, now: Micros) {
+        let begun = *self.begun.get_or_insert(now);
+        if now.0 - begun.0 >= SPAN_US {
+            self.begun = Some(now);
+            std::mem::swap(&mut self.now, &mut self.before);
+            self.now.clear();
+            self.now.resize(self.before.len(), UNKNOWN);
+        }
+    }
+
+    /// By node, seconds off the fleet's median; `node_of` gives each source's node.
+    pub fn offsets(&self, nodes: usize, node_of: impl Fn(usize) -> usize) -> Vec<Option<f64>> {
+        let mut least = vec![UNKNOWN; nodes];
+        for (source, now) in self.now.iter().enumerate() {
+            let node = node_of(source);
+            let both = self.before.get(source).copied().unwrap_or(UNKNOWN).min(*now);
+            if node < nodes {
+                least[node] = least[node].min(both);
+            }
+        }
+        let mut sorted: Vec<i32> = least.iter().copied().filter(|&micros| micros != UNKNOWN).collect();
+        sorted.sort_unstable();
+        let median = sorted.get(sorted.len() / 2).copied().unwrap_or(0);
+        let offset = |micros: i32| (micros != UNKNOWN).then(|| (f64::from(micros) - f64::from(median)) / 1e6);
+        least.into_iter().map(offset).collect()
+    }
+}
+
+/// By how many bins `own` lags behind `whole` (of which it may be a part), by the correlation of their changes from bin to bin, between the bins by
+/// a parabola. None: they have too little in common.
+pub fn lag(own: &[f64], whole: &[f64]) -> Option<f64> {
+    let changes = |levels: &[f64]| levels.windows(2).map(|pair| pair[1] - pair[0]).collect::<Vec<f64>>();
+    let (own, whole) = (changes(own), changes(whole));
+    let count = own.len().min(whole.len());
+    if count < 8 * REACH {
+        return None;
+    }
+    let inner = REACH..count - REACH;
+    let power = |part: &[f64]| part.iter().map(|x| x * x).sum::<f64>();
+    let own_power = power(&own[inner.clone()]);
+    let correlation = |shift: usize| {
+        // Shift REACH: none.
+        let whole = &whole[shift..shift + inner.len()];
+        let product: f64 = own[inner.clone()].iter().zip(whole).map(|(a, b)| a * b).sum();
+        product / (own_power * power(whole)).sqrt().max(1e-9)
+    };
+    let all: Vec<f64> = (0..=2 * REACH).map(correlation).collect();
+    // What repeats within the reach fits at several shifts: the least of them.
+    let most = all.iter().copied().fold(0.0, f64::max);
+    let peaks = (1..2 * REACH).filter(|&shift| all[shift] >= all[shift - 1] && all[shift] >= all[shift + 1]);
+    let best = peaks.filter(|&shift| all[shift] >= ALIKE * most).min_by_key(|shift| shift.abs_diff(REACH))?;
+    let (left, most, right) = (all[best - 1], all[best], all[best + 1]);
+    let bend = 2.0 * most - left - right;
+    // The least error that a delay can have which is read off such a correlation (Cramér and Rao), squared.
+    let error = (1.0 - most * most) / (most * inner.len() as f64 * bend);
+    if most < CORRELATED || bend <= 0.0 || error > KNOWN * KNOWN {
+        return None;
+    }
+    let between = 0.5 * (right - left) / bend;
+    Some(REACH as f64 - (best as f64 + between))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::f64::consts::TAU;
+
+    #[test]
+    fn a_node_that_lags_is_told_by_how_much() {
+        // A job that moves unevenly.
+        let job = |t: f64| 300.0 * ((0.9 * t).sin() + (2.3 * t + 1.0).sin() + (0.37 * t * t).sin());
+        let series = |lag: f64| (0..250).map(|bin| job(f64::from(bin) * 0.1 - lag)).collect::<Vec<f64>>();
+        let whole = series(0.0);
+        for truth in [-0.3, -0.05, 0.0, 0.12, 0.4] {
+            let found = 0.1 * lag(&series(truth), &whole).unwrap();
+            assert!((found - truth).abs() < 0.02, "{truth} s, found {found} s");
+        }
+        let fast = |lag: f64| (0..250).map(|bin| (TAU * 2.3 * (f64::from(bin) * 0.1 - lag)).sin()).collect::<Vec<f64>>();
+        assert!((0.1 * lag(&fast(0.03), &fast(0.0)).unwrap() - 0.03).abs() < 0.02);
+        let noise: Vec<f64> = (0..250u64).map(|bin| ((bin * 7919) % 101) as f64).collect();
+        assert_eq!(lag(&noise, &whole), None);
+    }
+
+    #[test]
+    fn a_clock_that_is_ahead_shortens_the_way() {
+        let mut arrivals = Arrivals::default();
+        for tick in 0..900 {
+            let now = Micros(tick * 100_000);
+            arrivals.advance(now);
+            for source in 0..16 {
+                let ahead = if source / 4 == 2 { 200_000 } else { 0 };
+                arrivals.put(source, now - 300_000 + ahead, now + tick % 7 * 10_000);
+            }
+        }
+        let offsets = arrivals.offsets(4, |source| source / 4);
+        assert_eq!(offsets, [Some(0.0), Some(0.0), Some(-0.2), Some(0.0)]);
+    }
+}
