@@ -13,7 +13,7 @@ mod suite;
 use clap::Parser;
 
 #[derive(Parser)]
-#[command(about = "Scores the power-swing detectors on simulated fleets of known truth")]
+#[command(about = "Scores the detectors on simulated fleets of known truth")]
 struct Arguments {
     /// Fleets of each kind and size.
     #[arg(long, default_value_t = 30)]
