@@ -10,6 +10,7 @@ mod judge;
 mod malformed;
 mod recording;
 mod scenarios;
+mod stragglers;
 mod stream;
 mod swings;
 mod tls;
