@@ -2,12 +2,15 @@
 
 mod incidents;
 mod replay;
+mod report;
 mod run;
 mod table;
 
 use crate::config::{Config, ConfigError};
+use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use table::table;
 
@@ -24,6 +27,7 @@ enum Command {
     Run(run::Run),
     Replay(replay::Replay),
     Incidents(incidents::Incidents),
+    Report(report::ReportOf),
     CheckConfig(CheckConfig),
 }
 
@@ -77,12 +81,28 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Whoever reads the file sees all of it or none.
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().with_context(|| format!("{} names no file", path.display()))?;
+    let aside = folder.join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
+    let write = || -> Result<()> {
+        let mut file = std::fs::File::create(&aside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&aside, path)?;
+        Ok(())
+    };
+    write().inspect_err(|_| drop(std::fs::remove_file(&aside)))
+}
+
 impl Cli {
     fn run(self) -> Result<(), Failure> {
         match self.command {
             Command::Run(run) => run.run(),
             Command::Replay(replay) => replay.run(),
             Command::Incidents(incidents) => incidents.run(),
+            Command::Report(report) => report.run(),
             Command::CheckConfig(check) => {
                 Config::read(&check.config)?;
                 println!("{}: ok", check.config.display());

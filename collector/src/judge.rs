@@ -319,6 +319,11 @@ impl Judge {
         self.limits
     }
 
+    /// The limits as they are configured, with their bands and feeders.
+    pub fn given_limits(&self) -> &Limits {
+        &self.config.power.limits
+    }
+
     /// Once a second, and when somebody joins.
     fn refresh_limits(&mut self, now: Micros) {
         let sources = self.fleet.gpus().len() + self.fleet.nodes().len();

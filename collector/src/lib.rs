@@ -16,6 +16,7 @@ mod live;
 mod metrics;
 pub mod power;
 pub mod replay;
+pub mod report;
 pub mod server;
 mod service;
 mod state;

@@ -5,15 +5,18 @@
 
 mod nodes;
 mod put;
+mod swings;
 mod view;
 
 pub(crate) use nodes::{Acked, Full, Joined, Joining};
+pub(crate) use swings::SwingsView;
 pub(crate) use view::{GpuCell, NodeView, View};
 
 use crate::alerts::{AlertsConfig, Announced};
 use crate::ingest::{Decoded, Identity};
 use crate::judge::Judge;
 use crate::metrics::Metrics;
+use crate::report::Log;
 use crate::state::{self, Basis, StateDir, StateError};
 use gridstep_wire::Micros;
 use nodes::{Covered, Nodes};
@@ -74,6 +77,8 @@ pub(crate) struct Live {
     view: watch::Sender<Arc<View>>,
     writing: Option<Writing>,
     checkpoint_failed: bool,
+    /// What reports rest on.
+    log: Arc<Log>,
     /// Late and ahead samples, as of the last view.
     misplaced_seen: (u64, u64),
 }
@@ -109,6 +114,7 @@ impl Live {
         // Under the present configuration, what is open may be worth more.
         judge.incidents().for_each(|incident| announced.note(incident, alerts.minimum));
         let mut live = Self {
+            log: Arc::default(),
             misplaced_seen: (judge.late_samples(), judge.ahead_samples()),
             judge,
             basis,
@@ -231,7 +237,8 @@ impl Live {
         self.announced.forget(&incidents, &self.alerts, now);
         self.metrics.incidents.set(&incidents, &self.announced);
         let alerts = Arc::new(self.announced.alerts(&incidents, &self.alerts, now));
-        let view = view::build(&self.judge, &self.nodes, incidents, alerts, self.checkpoint_failed);
+        self.log.look(&mut self.judge);
+        let view = view::build(&self.judge, &self.nodes, incidents, alerts, self.log.clone(), self.checkpoint_failed);
         self.metrics.fleet.set(&view);
         self.view.send_replace(Arc::new(view));
     }

@@ -5,6 +5,7 @@
 mod alerts;
 mod fleet;
 mod incidents;
+mod swings;
 
 pub(crate) use alerts::AlertMetrics;
 

@@ -7,6 +7,7 @@
 pub mod bands;
 pub mod demand;
 pub mod domain;
+pub mod forecast;
 pub mod history;
 pub mod limits;
 pub mod oscillation;
@@ -22,6 +23,7 @@ pub use bands::BandPower;
 pub use demand::{Demand, OverLimit, Quarter};
 pub use domain::{Domain, Finding, Input, PowerSecond};
 
+pub use forecast::{Dips, Forecast};
 pub use history::History;
 pub use limits::{BandLimit, Basis, FeederLimits, Limits, Resolved};
 pub use oscillation::{Oscillation, OscillationJudge};

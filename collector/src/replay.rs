@@ -10,6 +10,7 @@ mod source;
 
 use crate::incidents::Incident;
 use crate::judge::{Judge, JudgeConfig};
+use crate::report::{Facts, Recorder, Report};
 use crate::topology;
 use gridstep_wire::Micros;
 use std::collections::HashMap;
@@ -68,15 +69,42 @@ pub fn replay(
     until: Option<Micros>,
     progress: impl FnMut(Progress),
 ) -> Result<Replayed, ReplayError> {
+    Ok(run(folder, config, until, &mut None, progress)?.0)
+}
+
+/// Judges all of the recording, and reports of its power.
+pub fn replay_with_report(
+    folder: &Path,
+    config: JudgeConfig,
+    progress: impl FnMut(Progress),
+) -> Result<(Replayed, Report), ReplayError> {
+    let mut recorder = Some(Recorder::default());
+    let (replayed, mut judge) = run(folder, config, None, &mut recorder, progress)?;
+    let mut recorder = recorder.unwrap_or_default();
+    recorder.look(&mut judge);
+    let name = folder.canonicalize().ok().and_then(|folder| Some(folder.file_name()?.to_string_lossy().into_owned()));
+    let source = format!("recording {}", name.unwrap_or_else(|| folder.display().to_string()));
+    let mut report = recorder.report(source, replayed.span, Facts::of(&judge), replayed.incidents.clone());
+    report.late_samples = replayed.late_samples;
+    Ok((replayed, report))
+}
+
+fn run(
+    folder: &Path,
+    config: JudgeConfig,
+    until: Option<Micros>,
+    recorder: &mut Option<Recorder>,
+    progress: impl FnMut(Progress),
+) -> Result<(Replayed, Judge), ReplayError> {
     let recording = files::find(folder)?;
     let places = recording.topology.as_deref().map(topology::read).transpose()?.unwrap_or_default();
     let mut judge = Judge::new(config, &places);
     let mut last = LastRevisions::default();
-    let fed = merge::feed(recording, &mut judge, &mut last, until, progress)?;
+    let fed = merge::feed(recording, &mut judge, &mut last, until, recorder, progress)?;
     let span = fed.span.ok_or_else(|| ReplayError::NoRows(folder.into()))?;
     // What is not final yet stays unjudged: a cut is no silence.
     last.take(&mut judge);
-    Ok(Replayed { incidents: last.incidents, rows: fed.rows, late_samples: judge.late_samples(), span })
+    Ok((Replayed { incidents: last.incidents, rows: fed.rows, late_samples: judge.late_samples(), span }, judge))
 }
 
 /// The last revision of each incident, in the order of their first.

@@ -3,6 +3,7 @@
 //! The page, the API and the metrics, from the [`View`] that the judging's task publishes: no request reaches the judge.
 
 mod power;
+mod report;
 
 use crate::incidents::{Incident, State as IncidentState};
 use crate::live::{GpuCell, NodeView, View};
@@ -38,6 +39,8 @@ impl Web {
             .route("/", get(page))
             .route("/api/v1/incidents", get(incidents))
             .route("/api/v1/power", get(power))
+            .route("/api/v1/power/levels", get(levels))
+            .route("/api/v1/report", get(report::report))
             .route("/api/v1/fleet", get(fleet))
             .route("/api/v1/nodes", get(nodes))
             .route("/metrics", get(metrics))
@@ -88,6 +91,11 @@ fn five_minutes() -> u32 {
 async fn power(State(web): State<Web>, Query(query): Query<PowerQuery>) -> Response {
     let view = web.view();
     Json(power::series(&view, query.seconds)).into_response()
+}
+
+/// The last second of every job, rack, feeder and node.
+async fn levels(State(web): State<Web>) -> Response {
+    Json(&web.view().swings.levels).into_response()
 }
 
 #[derive(Serialize)]

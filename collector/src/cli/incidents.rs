@@ -58,7 +58,7 @@ impl Incidents {
 }
 
 /// host:port of a plain http:// URL.
-fn authority(url: &str) -> Result<String> {
+pub(super) fn authority(url: &str) -> Result<String> {
     let rest = url.strip_prefix("http://").ok_or_else(|| anyhow!("--url {url}: is no http:// address"))?;
     let authority = rest.trim_end_matches('/');
     if authority.is_empty() || !authority.chars().all(|letter| letter.is_ascii_alphanumeric() || ".-_:[]".contains(letter)) {
@@ -69,7 +69,7 @@ fn authority(url: &str) -> Result<String> {
 }
 
 /// HTTP/1.0: the answer ends with the connection and is not chunked.
-fn get(authority: &str, path: &str) -> Result<Vec<u8>> {
+pub(super) fn get(authority: &str, path: &str) -> Result<Vec<u8>> {
     let address = authority.to_socket_addrs()?.next().ok_or_else(|| anyhow!("it has no address"))?;
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;

@@ -1,11 +1,12 @@
 //! `replay`: judges a recording.
 
-use super::Failure;
+use super::{Failure, write_whole};
 use crate::config::Config;
 use crate::incidents::{Incident, Severity, rfc3339};
-use crate::replay::{Progress, Replayed, replay};
+use crate::replay::{Progress, Replayed, replay, replay_with_report};
+use crate::report::page;
 use anyhow::{Context, Result};
-use std::io::{BufWriter, ErrorKind, IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,9 @@ pub(super) struct Replay {
     /// Also writes the incidents, one JSON object a line, each in its last revision.
     #[arg(long, value_name = "FILE")]
     incidents: Option<PathBuf>,
+    /// Also writes a report of the recording's power for the utility: one HTML page.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
     /// The recording's folder: gpu-*.parquet, power-*.parquet, node-*.parquet …, topology.csv.
     recording: PathBuf,
 }
@@ -29,9 +33,16 @@ impl Replay {
         let config = self.config.as_deref().map(Config::read).transpose()?.unwrap_or_default();
         let mut bar = Bar::new();
         let began = Instant::now();
-        let replayed = replay(&self.recording, config.judge, None, |progress| bar.show(progress));
+        let replayed = match &self.report {
+            None => replay(&self.recording, config.judge, None, |progress| bar.show(progress)).map(|replayed| (replayed, None)),
+            Some(_) => replay_with_report(&self.recording, config.judge, |progress| bar.show(progress))
+                .map(|(replayed, report)| (replayed, Some(report))),
+        };
         bar.clear();
-        let replayed = replayed.map_err(anyhow::Error::from)?;
+        let (replayed, report) = replayed.map_err(anyhow::Error::from)?;
+        if let Some((path, report)) = self.report.as_deref().zip(report) {
+            write_whole(path, page(&report).as_bytes()).with_context(|| format!("write report to {}", path.display()))?;
+        }
         if let Some(path) = &self.incidents {
             write_lines(path, &replayed.incidents)?;
         }
@@ -74,22 +85,9 @@ impl Bar {
     }
 }
 
-/// Whoever reads the file sees all of it or none.
 fn write_lines(path: &Path, incidents: &[Incident]) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = path.file_name().with_context(|| format!("write incidents: {} names no file", path.display()))?;
-    let aside = folder.join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
-    let write = || -> Result<()> {
-        let mut file = BufWriter::new(std::fs::File::create(&aside)?);
-        for incident in incidents {
-            serde_json::to_writer(&mut file, incident)?;
-            file.write_all(b"\n")?;
-        }
-        file.into_inner()?.sync_all()?;
-        std::fs::rename(&aside, path)?;
-        Ok(())
-    };
-    write().inspect_err(|_| drop(std::fs::remove_file(&aside))).with_context(|| format!("write incidents to {}", path.display()))
+    let lines = incidents.iter().map(|incident| Ok(serde_json::to_string(incident)? + "\n")).collect::<Result<String>>();
+    lines.and_then(|lines| write_whole(path, lines.as_bytes())).with_context(|| format!("write incidents to {}", path.display()))
 }
 
 fn print(replayed: &Replayed, took: Duration) -> std::io::Result<()> {

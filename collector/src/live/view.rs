@@ -1,11 +1,13 @@
 //! What pages, API and metrics see: a copy of the judging's results, made once a second.
 
 use super::nodes::{Node, Nodes};
+use super::swings::SwingsView;
 use crate::alerts::Alert;
 use crate::fleet::GpuSlot;
 use crate::incidents::{Incident, rfc3339};
 use crate::judge::{Judge, PowerPoint};
 use crate::power::Resolved;
+use crate::report::{Facts, Log};
 use gridstep_wire::Micros;
 use serde::Serialize;
 use std::sync::Arc;
@@ -18,6 +20,11 @@ pub(crate) struct View {
     /// The last 15 minutes, oldest first.
     pub(crate) power: Vec<PowerPoint>,
     pub(crate) limits: Option<Resolved>,
+    pub(crate) swings: SwingsView,
+    pub(crate) facts: Facts,
+    /// Goes on growing after the view was made.
+    pub(crate) log: Arc<Log>,
+    pub(crate) late_samples: u64,
     /// Newest last.
     pub(crate) incidents: Arc<Vec<Incident>>,
     /// What somebody is to be told.
@@ -68,6 +75,7 @@ pub(super) fn build(
     nodes: &Nodes,
     incidents: Arc<Vec<Incident>>,
     alerts: Arc<Vec<Alert>>,
+    log: Arc<Log>,
     checkpoint_failed: bool,
 ) -> View {
     View {
@@ -75,6 +83,10 @@ pub(super) fn build(
         judged_until: judge.judged_until(),
         power: judge.power_history().collect(),
         limits: Some(judge.limits()),
+        swings: SwingsView::of(judge),
+        facts: Facts::of(judge),
+        log,
+        late_samples: judge.late_samples(),
         incidents,
         alerts,
         nodes: node_views(judge, nodes),

@@ -1,6 +1,7 @@
 //! The fleet as the last view shows it: its power, its jobs, who of it is heard.
 
 use super::add;
+use super::swings::SwingMetrics;
 use crate::live::View;
 use crate::power::Resolved;
 use gridstep_wire::Micros;
@@ -23,6 +24,7 @@ pub(crate) struct FleetMetrics {
     connected: IntGauge,
     expected: IntGauge,
     silent: IntGauge,
+    swings: SwingMetrics,
     job_power: GaugeVec,
     job_gpus: GaugeVec,
     /// Jobs that have series.
@@ -46,6 +48,7 @@ impl FleetMetrics {
             connected: gauge("nodes_connected", "Nodes with a stream.")?,
             expected: gauge("nodes_expected", "Nodes that were ever seen or that the topology has, less those out of service.")?,
             silent: gauge("nodes_silent", "Expected nodes that have sent nothing for 10 s.")?,
+            swings: SwingMetrics::new(registry)?,
             job_power: vector("gridstep_job_power_watts", "Power of the GPUs that work for a job.", &["hpc_job"])?,
             job_gpus: vector("gridstep_job_gpus", "GPUs that work for a job.", &["hpc_job"])?,
             jobs: Mutex::default(),
@@ -63,6 +66,7 @@ impl FleetMetrics {
         if let Some(limits) = &view.limits {
             self.set_limits(limits);
         }
+        self.swings.set(&view.swings);
         self.set_nodes(view);
         self.set_jobs(view);
     }

@@ -180,7 +180,7 @@ fn explained(stretch: &[f64], hertz: f64, highest: f64) -> Option<Line> {
 }
 
 /// Gauss elimination with pivots; the last column is the right side.
-fn solve(mut matrix: Vec<Vec<f64>>) -> Option<Vec<f64>> {
+pub(super) fn solve(mut matrix: Vec<Vec<f64>>) -> Option<Vec<f64>> {
     let size = matrix.len();
     for column in 0..size {
         let pivot = (column..size).max_by(|&a, &b| matrix[a][column].abs().total_cmp(&matrix[b][column].abs()))?;

@@ -6,6 +6,7 @@ use super::source::Source;
 use super::{LastRevisions, Progress, ReplayError};
 use crate::fleet::{GpuSlot, JobSlot, NodeSlot};
 use crate::judge::Judge;
+use crate::report::Recorder;
 use arrow_array::Array;
 use gridstep_wire::Micros;
 use std::cmp::Reverse;
@@ -13,6 +14,7 @@ use std::collections::BinaryHeap;
 
 /// Rows between two calls of `progress`, and between two collections of revisions.
 const STRIDE_ROWS: u64 = 8192;
+const SECOND_US: i64 = 1_000_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Fed {
@@ -25,6 +27,7 @@ pub(super) fn feed(
     judge: &mut Judge,
     last: &mut LastRevisions,
     until: Option<Micros>,
+    recorder: &mut Option<Recorder>,
     mut progress: impl FnMut(Progress),
 ) -> Result<Fed, ReplayError> {
     let files = recording.files.into_iter();
@@ -50,6 +53,11 @@ pub(super) fn feed(
             break;
         }
         judge.advance(at);
+        if let Some(recorder) =
+            recorder.as_mut().filter(|_| fed.span.is_none_or(|(_, last)| at.0 / SECOND_US != last.0 / SECOND_US))
+        {
+            recorder.look(judge);
+        }
         feeds[index].select(number, chunk);
         if !feeds[index].put(chunk, row, kind, judge, &mut identified) {
             let row = chunk.first_row + row as u64;

@@ -2,7 +2,7 @@
 
 use crate::incidents::rfc3339;
 use crate::judge::PowerPoint;
-use crate::live::View;
+use crate::live::{SwingsView, View};
 use crate::power::Resolved;
 use serde::Serialize;
 
@@ -12,12 +12,14 @@ const MAX_POINTS: usize = 1500;
 const MAX_SECONDS: u32 = 900;
 
 #[derive(Serialize)]
-pub(super) struct Series {
+pub(super) struct Series<'a> {
     /// The collector's clock, RFC 3339.
     now: String,
     /// Everything up to here has been judged.
     judged_until: Option<String>,
     limits: Option<Resolved>,
+    #[serde(flatten)]
+    swings: &'a SwingsView,
     points: Vec<Point>,
 }
 
@@ -35,12 +37,13 @@ struct Point {
     completeness: f64,
 }
 
-pub(super) fn series(view: &View, seconds: u32) -> Series {
+pub(super) fn series(view: &View, seconds: u32) -> Series<'_> {
     let judged = (view.judged_until.0 > 0).then(|| rfc3339(view.judged_until));
     Series {
         now: rfc3339(view.at),
         judged_until: judged,
         limits: view.limits,
+        swings: &view.swings,
         points: points(&view.power, seconds.clamp(1, MAX_SECONDS)),
     }
 }

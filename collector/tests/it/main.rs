@@ -9,6 +9,7 @@ mod commands;
 mod judge;
 mod malformed;
 mod recording;
+mod report;
 mod scenarios;
 mod stragglers;
 mod stream;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 mod shift;
 
-fn shared(path: &str) -> PathBuf {
+pub(crate) fn shared(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared").join(path)
 }
 
@@ -18,7 +18,7 @@ fn incidents(folder: &Path, config: &JudgeConfig, until: Option<Micros>) -> Vec<
     replay(folder, config.clone(), until, |_| ()).unwrap().incidents
 }
 
-fn scenario(name: &str) -> (PathBuf, Value, JudgeConfig) {
+pub(crate) fn scenario(name: &str) -> (PathBuf, Value, JudgeConfig) {
     let folder = shared("eval/scenarios").join(name);
     let truth: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("truth.json")).unwrap()).unwrap();
     let mut config = JudgeConfig::default();
@@ -90,7 +90,7 @@ fn no_judgement_uses_the_future() {
     }
 }
 
-fn gpt3_limits() -> JudgeConfig {
+pub(crate) fn gpt3_limits() -> JudgeConfig {
     let mut config = JudgeConfig::default();
     config.power.limits.basis = Basis::Node;
     config.power.limits.contracted_watts = Some(500e3);

@@ -7,7 +7,8 @@ use crate::align::calibration::Calibration;
 use crate::fleet::NodeSlot;
 use crate::power::spectrum::Floor;
 use crate::power::{
-    BandPower, Basis, Coincidence, Domain, History, Oscillation, PowerSecond, Quarter, Ramp, Resolved, oscillation,
+    BandPower, Basis, Coincidence, Dips, Domain, Forecast, History, Oscillation, PowerSecond, Quarter, Ramp, Resolved, forecast,
+    oscillation,
 };
 use gridstep_wire::Micros;
 use serde::Serialize;
@@ -131,7 +132,8 @@ impl Judge {
         oscillation::gain(hertz, self.sampling())
     }
 
-    pub(super) fn sampling(&self) -> crate::align::Sampling {
+    /// How finely what is judged is sampled.
+    pub fn sampling(&self) -> crate::align::Sampling {
         match self.basis.unwrap_or_default() {
             Basis::Gpu => self.gpu_power.sampling(),
             Basis::Node => self.node_power.sampling(),
@@ -142,6 +144,17 @@ impl Judge {
     /// The oscillation that goes on, if there is one.
     pub fn running_oscillation(&self) -> Option<&Oscillation> {
         self.swings.fleet.oscillation.running()
+    }
+
+    /// The next crest and trough of the oscillation that goes on.
+    pub fn forecast(&self) -> Option<Forecast> {
+        forecast::forecast(self.swings.history(), self.running_oscillation()?.frequency_hz)
+    }
+
+    /// The next of the dips that recur (a checkpoint, an evaluation).
+    pub fn dips(&self) -> Option<Dips> {
+        let cycle = self.running_oscillation().map(|line| 1.0 / line.frequency_hz);
+        forecast::dips(self.swings.history(), cycle)
     }
 
     /// The running quarter of an hour, and the finished ones of the last day, oldest first.
