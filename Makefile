@@ -17,7 +17,7 @@ build-tests:
 demo: build ## a collector and 16 simulated nodes on this machine; DEMO_SECONDS=n ends it by itself
 	target/debug/gridstep-demo
 
-eval: ## scores the power-swing detectors on simulated fleets of known truth, docs/evaluation.md
+eval: ## scores the detectors on simulated fleets of known truth, docs/evaluation.md
 	cargo run --locked -p gridstep-simulator --features eval --bin gridstep-eval
 
 bench: deps ## what the agent costs beside its peers, docs/performance.md; takes BENCH_SECONDS (300) twice

@@ -5,6 +5,8 @@
 mod faults;
 mod straggling;
 mod swings;
+mod watch;
+mod xid;
 
 pub use swings::{FeederPower, Figure, LevelPower, Levels};
 
@@ -14,7 +16,8 @@ use crate::align::{AlignConfig, TICK_US};
 use crate::fleet::{Fleet, GpuMetric, GpuSlot, JobSlot, MeterSlot, NodeMetric, NodeSlot, Place};
 use crate::incidents::{Book, Incident};
 use crate::power::{Basis, Limits, Resolved};
-use crate::stragglers::StragglerJudge;
+use crate::stragglers::occupancy::Dwell;
+use crate::stragglers::{Cause, StragglerJudge};
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -24,12 +27,21 @@ const NAMEPLATE_WATTS: f64 = 700.0;
 /// The H100's power sensor publishes this often, seconds (facts/power-swings.md §1.2). Its readings are stamped when they are read.
 const SENSOR_PERIOD: f64 = 0.1;
 
-/// `[align]`, `[power]` of the collector's configuration: all that bears on a judgement.
+/// `[align]`, `[power]`, `[stragglers]` of the collector's configuration: all that bears on a judgement.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JudgeConfig {
     pub align: AlignConfig,
     pub power: PowerConfig,
+    pub stragglers: StragglersConfig,
+}
+
+/// What a straggler costs.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StragglersConfig {
+    /// Of one GPU for one hour, in whatever currency. None: no money is told.
+    pub gpu_hour_price: Option<f64>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -94,8 +106,16 @@ pub struct Judge {
     #[serde(default = "never")]
     now: Micros,
     stragglers: StragglerJudge,
+    /// Between which levels each GPU's power goes up and down.
+    dwells: Vec<Dwell>,
+    /// What each GPU's own figures said so far.
+    watches: Vec<watch::Watch>,
+    /// By node: the last second that said anything, and for how many its clock has been off.
+    heard: Vec<(i64, u32)>,
     /// Strongest score so far of each open straggler, by incident.
     strongest: BTreeMap<String, f64>,
+    /// By open straggler: another cause than the one told, and since when it shows.
+    turning: BTreeMap<String, (Cause, Micros)>,
     book: Book,
 }
 
@@ -120,7 +140,8 @@ impl Judge {
             gpu_power: PowerGrid::new(&config.align, SENSOR_PERIOD),
             node_power: PowerGrid::new(&config.align, 0.0),
             meter_power: PowerGrid::new(&config.align, 0.0),
-            gpu_seconds: SecondGrid::new(GpuMetric::ALL.iter().map(merge).collect(), watermark),
+            // The last column: how long power dwelt above its middle.
+            gpu_seconds: SecondGrid::new(GpuMetric::ALL.iter().map(merge).chain([Merge::Mean]).collect(), watermark),
             node_seconds: SecondGrid::new(NodeMetric::ALL.iter().map(node_merge).collect(), watermark),
             limits: config.power.limits.resolve(0.0),
             config,
@@ -134,7 +155,11 @@ impl Judge {
             swings,
             now: Micros::MIN,
             stragglers: Default::default(),
+            dwells: Vec::new(),
+            watches: Vec::new(),
+            heard: Vec::new(),
             strongest: BTreeMap::new(),
+            turning: BTreeMap::new(),
             book: Book::default(),
         }
     }
@@ -198,6 +223,7 @@ impl Judge {
     pub fn put_gpu_power(&mut self, gpu: GpuSlot, ts: Micros, watts: f64) {
         self.swings.arrivals.put(gpu.0 as usize, ts, self.now);
         self.gpu_power.put(gpu.0 as usize, ts, watts as f32);
+        self.dwell(gpu, ts, watts as f32);
     }
 
     /// Whole-node power, measured at the BMC, PDU or PSU.

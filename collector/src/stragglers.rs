@@ -3,30 +3,77 @@
 //! In a synchronous job everybody's step lasts as long as the slowest one's: T = max(C + o) + M, with C compute, o host gaps, M
 //! communication. Who makes the others wait does not wait. So the quantity is the share of the step that a GPU is *occupied*,
 //! A = (C + o) / T ([`occupancy`]): busy SMs beyond what spinning in a collective shows, plus the time without any kernel.
-//! When T grows, A falls by the same factor for everyone but the culprit, whatever its role; so in logarithms
+//! When T grows, A falls by the same factor for everyone but the culprit, whatever its role. So
 //!
 //! ```text
-//! d = (ln A − median of the job) − the GPU's own remembered offset
+//! x = (A − A of the others at the same instant) / A of the job − the member's own remembered offset
 //! ```
 //!
-//! is near 0 for every victim and ln of the culprit's own slowdown for the culprit ([`job`]). `d` in robust deviations of the
-//! job is summed up (a one-sided CUSUM), so that a burst does not suffice; a suspect is named only where the job did slow
-//! down by it, where the suspects are one GPU or one node, and, while offsets are not learned yet, only with a hard fact.
-//! Why it is slow is read from what changed on it and not on its peers ([`cause`]).
+//! is near 0 for every victim and the culprit's own slowdown for the culprit. It is looked at twice: a GPU against its node, a node
+//! against the others ([`reference`](mod@reference)), in windows of two steps to three minutes at once ([`job`]); each length of window
+//! has a noise of its own, which is learned ([`noise`]). Short windows find much soon, long ones little late. What makes a suspect a
+//! culprit: [`accuse`]. Why it is slow is read from what changed on it and not on its peers ([`cause`]). How fast the job is shows in
+//! the same figure ([`speed`]).
 
+pub mod accuse;
 pub mod cause;
 pub mod facts;
 pub mod job;
+pub mod noise;
 pub mod occupancy;
 pub mod pace;
-pub mod window;
+pub mod reference;
+pub mod speed;
+pub mod stall;
+pub mod trace;
 
 pub use cause::{Cause, Verdict};
-pub use job::{Finding, JobJudge};
+pub use job::JobJudge;
 
 use crate::align::seconds::Second;
-use crate::fleet::{Fleet, GpuSlot, JobSlot};
+use crate::fleet::{Fleet, GpuSlot, JobSlot, NodeSlot};
+use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
+
+/// A suspect as of now.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    pub job: JobSlot,
+    pub node: NodeSlot,
+    /// None: the node as a whole.
+    pub gpu: Option<GpuSlot>,
+    /// Three or more nodes of it suffer together.
+    pub rack: Option<String>,
+    pub since: Micros,
+    pub at: Micros,
+    /// Enough to open an incident.
+    pub alarm: bool,
+    /// 1 − speed with / speed without.
+    pub slowdown_ratio: f64,
+    /// Robust deviations by which it waits less than its peers.
+    pub score: f64,
+    pub verdict: Verdict,
+    pub now: facts::Row,
+    pub peers: facts::Row,
+    pub peer_count: usize,
+    /// That the job holds.
+    pub gpus: usize,
+    /// Share of the job's GPUs that it rests on.
+    pub completeness: f64,
+}
+
+/// What befalls a whole job.
+#[derive(Debug, Clone)]
+pub struct JobFinding {
+    pub job: JobSlot,
+    pub cause: &'static str,
+    pub since: Micros,
+    pub at: Micros,
+    pub slowdown_ratio: f64,
+    /// Who did not arrive, where that shows.
+    pub missing: Vec<GpuSlot>,
+    pub gpus: usize,
+}
 
 /// All jobs.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -44,7 +91,7 @@ impl StragglerJudge {
         power: &[f32],
         job: &[Option<u32>],
         fleet: &Fleet,
-    ) -> Vec<Finding> {
+    ) -> (Vec<Finding>, Vec<JobFinding>) {
         let count = job.iter().flatten().max().map_or(0, |&last| last as usize + 1);
         if self.jobs.len() < count {
             self.jobs.resize_with(count, JobJudge::default);
@@ -55,10 +102,12 @@ impl StragglerJudge {
                 members[*job as usize].push(GpuSlot(gpu as u32));
             }
         }
-        let mut findings = Vec::new();
+        let mut findings = (Vec::new(), Vec::new());
         for (index, (judge, members)) in self.jobs.iter_mut().zip(&members).enumerate() {
             let input = job::Input { second, gpus, nodes, power, members, fleet };
-            findings.extend(judge.judge(JobSlot(index as u32), &input));
+            let (stragglers, whole) = judge.judge(JobSlot(index as u32), &input);
+            findings.0.extend(stragglers);
+            findings.1.extend(whole);
         }
         findings
     }

@@ -13,7 +13,7 @@ use super::{getters, slow};
 use gridstep_wire::{Micros, catalog};
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const fn id(name: &str) -> u32 {
     catalog::index(catalog::GPU, name)
@@ -21,10 +21,16 @@ const fn id(name: &str) -> u32 {
 
 const POWER: u32 = id("power_watts");
 
+/// A list of processes that took longer is asked for with what hardly ever changes alone: there are drivers that need milliseconds for it.
+const DEAR_LIST: Duration = Duration::from_micros(200);
+
 /// What reading a GPU leaves for its next reading.
 #[derive(Default)]
 pub(super) struct Before<'nvml> {
     gpm: Monitor<'nvml>,
+    /// The last list of processes with the memory that they have, and how long it took.
+    listed: Option<(Vec<u32>, u64)>,
+    list_took: Duration,
     /// Replays and recoveries by link.
     link_errors: Vec<i64>,
     /// Sent and received.
@@ -80,7 +86,14 @@ impl<'nvml> Sweeper<'nvml> {
             sweep.parts = rest.links.parts();
             before.count(rest, &mut out);
         }
-        self.list_processes(device, &mut sweep, &mut out, watch);
+        if slow || before.list_took <= DEAR_LIST {
+            self.list_processes(device, before, &mut out, watch);
+        }
+        if let Some((pids, bytes)) = &before.listed {
+            out.put(const { id("processes") }, Ok::<_, Absent>(pids.len()));
+            out.put(const { id("process_memory_bytes") }, Ok::<_, Absent>(*bytes));
+            sweep.pids.clone_from(pids);
+        }
         if slow {
             // So many calls more have a deadline of their own.
             watch.enter(Some(gpu));
@@ -92,16 +105,11 @@ impl<'nvml> Sweeper<'nvml> {
         sweep
     }
 
-    fn list_processes(&mut self, device: &Device<'_>, sweep: &mut Sweep, out: &mut Values, watch: &Watch) {
-        let metrics = const { [id("processes"), id("process_memory_bytes")] };
-        match watch.call("nvmlDeviceGetComputeRunningProcesses_v3", || self.processes.read(device)) {
-            Ok((pids, bytes)) => {
-                out.put(metrics[0], Ok::<_, Absent>(pids.len()));
-                out.put(metrics[1], Ok::<_, Absent>(bytes));
-                sweep.pids = pids;
-            }
-            Err(why) => out.refuse(metrics, why),
-        }
+    fn list_processes(&mut self, device: &Device<'_>, before: &mut Before<'_>, out: &mut Values, watch: &Watch) {
+        let spent = watch.spent();
+        let listed = watch.call("nvmlDeviceGetComputeRunningProcesses_v3", || self.processes.read(device));
+        before.list_took = watch.spent() - spent;
+        before.listed = listed.map_err(|why| out.refuse(const { [id("processes"), id("process_memory_bytes")] }, why)).ok();
     }
 }
 

@@ -25,11 +25,22 @@ pub struct Second {
     columns: Vec<Vec<f64>>,
     /// Values merged into each mean.
     counts: Vec<Vec<u16>>,
+    /// Seconds after the second's begin at which the slot was read last.
+    instants: Vec<f32>,
 }
 
 impl Second {
     fn empty(metrics: usize, slots: usize) -> Self {
-        Self { columns: vec![vec![f64::NAN; slots]; metrics], counts: vec![vec![0; slots]; metrics] }
+        Self {
+            columns: vec![vec![f64::NAN; slots]; metrics],
+            counts: vec![vec![0; slots]; metrics],
+            instants: vec![f32::NAN; slots],
+        }
+    }
+
+    /// When within the second the slot was read: nodes are not read at the same instant.
+    pub fn instant(&self, slot: usize) -> f64 {
+        self.instants.get(slot).map_or(f64::NAN, |&instant| f64::from(instant))
     }
 
     /// A metric's column, by slot.
@@ -59,12 +70,19 @@ impl SecondGrid {
         }
         self.grow(slot + 1);
         self.last_ts[slot] = self.last_ts[slot].max(ts);
+        self.put_beside(slot, metric, ts, value);
+    }
+
+    /// The same of a source that is ahead of the slot's others: it does not say that they have passed.
+    pub fn put_beside(&mut self, slot: usize, metric: usize, ts: Micros, value: f64) {
+        self.grow(slot + 1);
         let second = ts.0.div_euclid(SECOND_US);
         let (metrics, slots) = (self.merge.len(), self.slots);
         if self.ring.admit(second..=second, || Second::empty(metrics, slots)).is_empty() {
             return;
         }
         let open = self.ring.bin(second);
+        open.instants[slot] = (ts.0 - second * SECOND_US) as f32 * 1e-6;
         let (cell, count) = (&mut open.columns[metric][slot], &mut open.counts[metric][slot]);
         *count = count.saturating_add(1);
         *cell = match self.merge[metric] {
@@ -84,6 +102,7 @@ impl SecondGrid {
         for second in self.ring.iter_mut() {
             second.columns.iter_mut().for_each(|column| column.resize(slots, f64::NAN));
             second.counts.iter_mut().for_each(|column| column.resize(slots, 0));
+            second.instants.resize(slots, f32::NAN);
         }
     }
 

@@ -85,6 +85,12 @@ impl Book {
         self.revised.push(incident.clone());
     }
 
+    /// It is still there, and there is nothing new to say.
+    pub fn touch(&mut self, place: usize, at: Micros) {
+        let incident = &mut self.incidents[place];
+        incident.updated_at = incident.updated_at.max(at);
+    }
+
     pub fn close(&mut self, place: usize, at: Micros, now: Micros) {
         let incident = &mut self.incidents[place];
         if incident.state == State::Closed {

@@ -1,14 +1,22 @@
 //! Finished seconds → stragglers → incidents.
 
 use super::Judge;
+use crate::fleet::{GpuMetric, GpuSlot};
 use crate::incidents::{Evidence, Kind, Report, Severity, Subject};
 use crate::stragglers::facts::Fact;
-use crate::stragglers::{Cause, Finding};
+use crate::stragglers::occupancy::{DWELL, Dwell};
+use crate::stragglers::{Cause, Finding, JobFinding};
 use gridstep_wire::Micros;
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 /// A straggler closes after so many seconds without evidence.
 const QUIET_SECONDS: f64 = 600.0;
+/// A job's incident closes after so many.
+const JOB_QUIET_SECONDS: f64 = 90.0;
+/// Another cause than the one told has to show for so many.
+const TURN_SECONDS: f64 = 12.0;
+/// What says nothing new is told again after so many.
+const REFRESH_SECONDS: f64 = 20.0;
 /// From this slowdown on a straggler pages.
 const CRITICAL_SLOWDOWN: f64 = 0.05;
 
@@ -16,16 +24,21 @@ impl Judge {
     pub(super) fn judge_seconds(&mut self, now: Micros) {
         self.node_seconds.finish(now, |_, columns| self.latest_node = Some(columns));
         let (stragglers, fleet, grid) = (&mut self.stragglers, &self.fleet, &self.gpu_power);
-        let mut findings = Vec::new();
+        let (mut findings, mut jobs) = (Vec::new(), Vec::new());
         let mut newest = None;
         self.gpu_seconds.finish(now, |second, columns| {
             let watts = |gpu| grid.latest(gpu).unwrap_or(f32::NAN);
             let power: Vec<f32> = (0..fleet.gpus().len()).map(watts).collect();
-            findings.extend(stragglers.judge(second, &columns, self.latest_node.as_ref(), &power, &self.gpu_job, fleet));
+            let found = stragglers.judge(second, &columns, self.latest_node.as_ref(), &power, &self.gpu_job, fleet);
+            findings.extend(found.0);
+            jobs.extend(found.1);
             newest = Some((second, columns));
         });
         for finding in &findings {
             self.report_straggler(finding);
+        }
+        for finding in &jobs {
+            self.report_job(finding);
         }
         if let Some((second, columns)) = newest {
             let at = Micros((second + 1) * 1_000_000);
@@ -35,15 +48,79 @@ impl Judge {
         }
     }
 
+    /// Where there is no SM activity, power says whether a GPU computes.
+    pub(super) fn dwell(&mut self, gpu: GpuSlot, ts: Micros, watts: f32) {
+        let slot = gpu.0 as usize;
+        let active = self.latest.as_ref().and_then(|second| second.column(GpuMetric::SmActive as usize).get(slot));
+        if active.is_some_and(|active| !active.is_nan()) {
+            return;
+        }
+        if self.dwells.len() <= slot {
+            self.dwells.resize(slot + 1, Dwell::default());
+        }
+        let computes = self.dwells[slot].take(watts);
+        self.gpu_seconds.put_beside(slot, DWELL, ts, f64::from(u8::from(computes)));
+    }
+
+    fn report_job(&mut self, finding: &JobFinding) {
+        let name = self.fleet.job_name(finding.job).to_owned();
+        let subject = Subject { job: Some(name.clone()), ..Subject::default() };
+        let gpu = |slot: &GpuSlot| {
+            let gpu = &self.fleet.gpus()[slot.0 as usize];
+            format!("{} GPU {}", self.fleet.node_name(gpu.node), gpu.index)
+        };
+        let missing: Vec<String> = finding.missing.iter().map(gpu).collect();
+        let percent = 100.0 * finding.slowdown_ratio;
+        let summary = match (finding.cause, missing.is_empty()) {
+            ("stalled", true) => format!("{name} stands still: its GPUs spin"),
+            ("stalled", false) => format!("{name} stands still: its GPUs spin, and {} did not arrive", missing.join(", ")),
+            _ => format!("{name} is slower by {percent:.0} %, and nobody waits less than the others"),
+        };
+        let mut magnitude = Map::new();
+        magnitude.insert("slowdown_ratio".into(), json!(tidy(finding.slowdown_ratio)));
+        self.cost(&mut magnitude, finding.slowdown_ratio, finding.gpus, finding.at.since(finding.since));
+        let report = Report {
+            at: finding.at,
+            started_at: finding.since,
+            cause: finding.cause,
+            severity: if finding.cause == "stalled" { Severity::Critical } else { Severity::Info },
+            subject: subject.clone(),
+            completeness: 1.0,
+            confirmed: true,
+            summary,
+            magnitude,
+            evidence: Vec::new(),
+            ruled_out: Vec::new(),
+            contributors: Vec::new(),
+        };
+        let same =
+            |open: &crate::incidents::Incident| open.kind == Kind::Job && open.cause == finding.cause && open.subject == subject;
+        match self.book.find_open(same) {
+            Some(place) if finding.at.since(self.book.get(place).updated_at) >= REFRESH_SECONDS => {
+                self.book.refine(place, report)
+            }
+            Some(_) => {}
+            None => drop(self.book.open(Kind::Job, report)),
+        }
+    }
+
     fn report_straggler(&mut self, finding: &Finding) {
         let node = self.fleet.node_name(finding.node).to_owned();
-        let open = self.book.find_open(|open| open.kind == Kind::Straggler && open.subject.node.as_deref() == Some(&node));
+        let open = self.book.find_open(|open| {
+            let of_rack = finding.rack.is_some() && open.subject.rack == finding.rack;
+            open.kind == Kind::Straggler && (open.subject.node.as_deref() == Some(&node) || of_rack)
+        });
         let report = self.straggler(finding, &node);
         match open {
-            Some(place) if finding.alarm && !self.fades(place, finding) => {
+            Some(place) if finding.alarm && self.fades(place, finding) => self.book.touch(place, finding.at),
+            Some(place) if finding.alarm => {
                 let strongest = self.strongest.entry(self.book.get(place).id.clone()).or_default();
                 *strongest = strongest.max(finding.score);
-                self.book.refine(place, report);
+                let incident = self.book.get(place);
+                let told = incident.cause == report.cause && incident.subject == report.subject;
+                if !told || report.at.since(incident.updated_at) >= REFRESH_SECONDS {
+                    self.book.refine(place, report);
+                }
             }
             None if finding.alarm => {
                 let place = self.book.open(Kind::Straggler, report);
@@ -55,12 +132,28 @@ impl Judge {
 
     /// As the evidence fades, the verdict stays what it was while it was strong: half of the strongest evidence so far may
     /// refresh it or find a cause for what had none, another cause needs as much.
-    fn fades(&self, place: usize, finding: &Finding) -> bool {
+    fn fades(&mut self, place: usize, finding: &Finding) -> bool {
         let incident = self.book.get(place);
         let strongest = self.strongest.get(&incident.id).copied().unwrap_or(0.0);
-        let (old, new) = (incident.cause.as_str(), finding.verdict.cause.name());
-        let least = if old == new || old == Cause::Unknown.name() { 0.5 } else { 1.0 };
-        finding.score < least * strongest
+        let (old, new) = (Cause::from_name(&incident.cause), finding.verdict.cause);
+        // What showed is not undone by its no longer showing.
+        if new == Cause::Unknown && old != new {
+            return true;
+        }
+        let least = if old == new || old == Cause::Unknown { 0.5 } else { 1.0 };
+        if finding.score < least * strongest {
+            return true;
+        }
+        // Another cause has to show for longer than a bit flickers.
+        if old == new {
+            self.turning.remove(&incident.id);
+            return false;
+        }
+        let (turning, since) = self.turning.entry(incident.id.clone()).or_insert((new, finding.at));
+        if *turning != new {
+            (*turning, *since) = (new, finding.at);
+        }
+        finding.at.since(*since) < TURN_SECONDS
     }
 
     fn straggler(&self, finding: &Finding, node: &str) -> Report {
@@ -77,6 +170,7 @@ impl Judge {
             }
         }
         let what = match gpu {
+            _ if finding.rack.is_some() => finding.rack.clone().unwrap_or_default(),
             Some(gpu) => format!("{node} GPU {gpu}"),
             None => node.to_owned(),
         };
@@ -90,12 +184,16 @@ impl Judge {
         let slowdown = finding.slowdown_ratio;
         let mut magnitude = Map::new();
         magnitude.insert("slowdown_ratio".into(), json!((slowdown * 1e4).round() / 1e4));
+        self.cost(&mut magnitude, slowdown, finding.gpus, finding.at.since(finding.since));
         Report {
             at: finding.at,
             started_at: finding.since,
             cause: finding.verdict.cause.name(),
             severity: if slowdown >= CRITICAL_SLOWDOWN { Severity::Critical } else { Severity::Warning },
-            subject: Subject { job: Some(job.into()), node: Some(node.into()), gpu, ..Subject::default() },
+            subject: match &finding.rack {
+                Some(rack) => Subject { job: Some(job.into()), rack: Some(rack.clone()), ..Subject::default() },
+                None => Subject { job: Some(job.into()), node: Some(node.into()), gpu, ..Subject::default() },
+            },
             completeness: (finding.completeness * 1e4).round() / 1e4,
             confirmed: finding.completeness >= 0.5,
             summary,
@@ -106,12 +204,31 @@ impl Judge {
         }
     }
 
+    /// What it costs: the job's GPUs, by the share of their time that is lost. So far, and for each further hour.
+    fn cost(&self, magnitude: &mut Map<String, Value>, slowdown: f64, gpus: usize, seconds: f64) {
+        let each_hour = slowdown * gpus as f64;
+        magnitude.insert("gpus_held".into(), json!(gpus));
+        magnitude.insert("gpu_hours_lost".into(), json!(tidy(each_hour * seconds / 3600.0)));
+        magnitude.insert("gpu_hours_lost_per_hour".into(), json!(tidy(each_hour)));
+        if let Some(price) = self.config.stragglers.gpu_hour_price {
+            magnitude.insert("cost".into(), json!((each_hour * seconds / 36.0 * price).round() / 100.0));
+            magnitude.insert("cost_per_hour".into(), json!((100.0 * each_hour * price).round() / 100.0));
+        }
+    }
+
     fn close_quiet(&mut self, now: Micros) {
         for place in self.book.open_places(Kind::Straggler) {
             let last = self.book.get(place).updated_at;
             if now.since(last) >= QUIET_SECONDS {
                 self.book.close(place, last, now);
                 self.strongest.remove(&self.book.get(place).id);
+                self.turning.remove(&self.book.get(place).id);
+            }
+        }
+        for place in self.book.open_places(Kind::Job) {
+            let last = self.book.get(place).updated_at;
+            if now.since(last) >= JOB_QUIET_SECONDS {
+                self.book.close(place, last, now);
             }
         }
         self.book.forget(now);

@@ -23,6 +23,24 @@ pub enum Cause {
 }
 
 impl Cause {
+    const ALL: [Self; 10] = [
+        Self::PowerBrake,
+        Self::PowerCap,
+        Self::Thermal,
+        Self::HbmDegraded,
+        Self::NvlinkErrors,
+        Self::PcieDegraded,
+        Self::CpuContention,
+        Self::NetworkSlow,
+        Self::ClockLock,
+        Self::Unknown,
+    ];
+
+    /// Unknown, where it is no name of a cause.
+    pub fn from_name(name: &str) -> Self {
+        Self::ALL.into_iter().find(|cause| cause.name() == name).unwrap_or(Self::Unknown)
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::PowerBrake => "power_brake",
@@ -49,15 +67,28 @@ pub struct Verdict {
     pub ruled_out: Vec<Cause>,
 }
 
+impl Verdict {
+    /// Whether what shows it happens, and is no setting that a machine may have had all along.
+    pub fn is_of_now(&self) -> bool {
+        use Cause::{ClockLock, PcieDegraded, PowerCap, Unknown};
+        !matches!(self.cause, PowerCap | PcieDegraded | ClockLock | Unknown)
+    }
+}
+
 /// Least share of seconds under a limiter beyond that of the peers.
 const DUTY: f64 = 0.2;
 /// Least relative loss of SM clock: the quantum is 15 MHz in 1845 (0.8 %), boards differ by 1.5 %.
 const CLOCK: f64 = 0.02;
+/// The same where the effect is small as well.
+const CLOCK_LEAST: f64 = 0.012;
 /// Least error rate, per second.
 const ERRORS: f64 = 0.2;
 
-/// `now`: the suspect's facts; `past`: its own before, if known; `peers`, `peers_past`: medians of its job.
-pub fn explain(now: &Row, past: Option<&Row>, peers: &Row, peers_past: Option<&Row>) -> Verdict {
+/// `now`: the suspect's facts; `past`: its own before, if known; `peers`, `peers_past`: medians of its job. `effect`: by which share it
+/// is occupied longer, which a slower clock has to explain. `of_node`: a node is suspected; what its host or its network shows says nothing
+/// of one GPU that is alone in being slow.
+pub fn explain(now: &Row, past: Option<&Row>, peers: &Row, peers_past: Option<&Row>, effect: f64, of_node: bool) -> Verdict {
+    let host = |fact: Fact| matches!(fact, Fact::CpuUtilization | Fact::CpuPressure | Fact::NetworkErrors | Fact::NetworkLink);
     let known = |fact: Fact| !now[fact as usize].is_nan();
     let excess = |fact: Fact| {
         let index = fact as usize;
@@ -67,10 +98,11 @@ pub fn explain(now: &Row, past: Option<&Row>, peers: &Row, peers_past: Option<&R
             (Some(own), Some(theirs)) => (now[index] - own) - (peers[index] - theirs),
             _ => now[index] - peers[index],
         };
-        if value.is_nan() { 0.0 } else { value }
+        if value.is_nan() || host(fact) && !of_node { 0.0 } else { value }
     };
     let relative = |fact: Fact| excess(fact) / peers[fact as usize].abs().max(1e-9);
-    let slow_clock = relative(Fact::SmClock) < -CLOCK;
+    // Its clock explains the half of it at least.
+    let slow_clock = relative(Fact::SmClock) < -CLOCK.min(CLOCK_LEAST.max(effect)).max(0.5 * effect);
     let checks: [(Cause, Vec<(Fact, bool)>); 9] = [
         (Cause::PowerBrake, vec![(Fact::BrakeDuty, excess(Fact::BrakeDuty) > DUTY)]),
         (
@@ -149,12 +181,12 @@ mod tests {
     fn a_history_blames_nothing_and_a_change_does() {
         let peers = row(&[(Fact::PcieWidth, 16.0), (Fact::SmClock, 1845.0), (Fact::ThermalDuty, 0.0)]);
         let past = row(&[(Fact::PcieWidth, 8.0), (Fact::SmClock, 1830.0), (Fact::ThermalDuty, 0.0)]);
-        assert_eq!(explain(&past, Some(&past), &peers, Some(&peers)).cause, Cause::Unknown);
+        assert_eq!(explain(&past, Some(&past), &peers, Some(&peers), 0.1, false).cause, Cause::Unknown);
         let hot = row(&[(Fact::PcieWidth, 8.0), (Fact::SmClock, 1500.0), (Fact::ThermalDuty, 1.0)]);
-        let verdict = explain(&hot, Some(&past), &peers, Some(&peers));
+        let verdict = explain(&hot, Some(&past), &peers, Some(&peers), 0.1, false);
         assert_eq!(verdict.cause, Cause::Thermal);
         assert!(verdict.ruled_out.contains(&Cause::PcieDegraded));
         let locked = row(&[(Fact::PcieWidth, 8.0), (Fact::SmClock, 1500.0), (Fact::ThermalDuty, 0.0)]);
-        assert_eq!(explain(&locked, Some(&past), &peers, Some(&peers)).cause, Cause::ClockLock);
+        assert_eq!(explain(&locked, Some(&past), &peers, Some(&peers), 0.1, false).cause, Cause::ClockLock);
     }
 }

@@ -51,19 +51,34 @@ facts! {
 /// One value per [`Fact`]; NaN: not known.
 pub type Row = [f64; Fact::COUNT];
 
-/// Builds a row from seconds.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Builds a row from seconds: of the last five to ten.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Gatherer {
-    sums: Vec<f64>,
-    counts: Vec<u32>,
+    current: Sums,
+    before: Sums,
     /// Counters: value and second when last seen.
-    counters: Vec<Option<(f64, i64)>>,
+    counters: [Option<(f64, i64)>; COUNTERS.len()],
 }
 
-impl Default for Gatherer {
-    fn default() -> Self {
-        Self { sums: vec![0.0; Fact::COUNT], counts: vec![0; Fact::COUNT], counters: vec![None; Fact::COUNT] }
-    }
+/// Facts that are the growth of a counter.
+const COUNTERS: [Fact; 6] =
+    [Fact::PcieReplays, Fact::NvlinkErrors, Fact::EccCorrected, Fact::EccUncorrected, Fact::RemappedRows, Fact::NetworkErrors];
+
+/// Counters of which one count tells something.
+const ONCE: [usize; 2] = [Fact::EccUncorrected as usize, Fact::RemappedRows as usize];
+
+/// Seconds that are gathered at most.
+const LONGEST: u8 = 12;
+
+/// Sum and number of each fact.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Sums {
+    sums: [f32; Fact::COUNT],
+    counts: [f32; Fact::COUNT],
+    /// Counters: how often they were read, and found grown.
+    reads: [u8; Fact::COUNT],
+    growths: [u8; Fact::COUNT],
+    taken: u8,
 }
 
 const THERMAL: u64 = gridstep_wire::reasons::SW_THERMAL | gridstep_wire::reasons::HW_THERMAL;
@@ -71,6 +86,11 @@ const THERMAL: u64 = gridstep_wire::reasons::SW_THERMAL | gridstep_wire::reasons
 impl Gatherer {
     /// Takes one second of a GPU (and of its node).
     pub fn take(&mut self, second: i64, gpus: &Second, gpu: usize, node: Option<(&Second, usize)>, watts: f64, computing: bool) {
+        // Nobody turns what is gathered in a pause.
+        if self.current.taken >= LONGEST {
+            self.turn();
+        }
+        self.current.taken += 1;
         let value = |metric: GpuMetric| gpus.column(metric as usize).get(gpu).copied().unwrap_or(f64::NAN);
         if computing {
             self.mean(Fact::SmClock, value(GpuMetric::SmClock));
@@ -109,8 +129,8 @@ impl Gatherer {
 
     fn mean(&mut self, fact: Fact, value: f64) {
         if !value.is_nan() {
-            self.sums[fact as usize] += value;
-            self.counts[fact as usize] += 1;
+            self.current.sums[fact as usize] += value as f32;
+            self.current.counts[fact as usize] += 1.0;
         }
     }
 
@@ -119,25 +139,38 @@ impl Gatherer {
         if value.is_nan() {
             return;
         }
-        if let Some((before, at)) = self.counters[fact as usize].replace((value, second))
+        let Some(counter) = COUNTERS.iter().position(|&counter| counter == fact) else { return };
+        if let Some((before, at)) = self.counters[counter].replace((value, second))
             && value >= before
             && second > at
         {
-            self.sums[fact as usize] += value - before;
-            self.counts[fact as usize] += (second - at) as u32;
+            self.current.sums[fact as usize] += (value - before) as f32;
+            self.current.counts[fact as usize] += (second - at) as f32;
+            self.current.reads[fact as usize] = self.current.reads[fact as usize].saturating_add(1);
+            let growths = &mut self.current.growths[fact as usize];
+            *growths = growths.saturating_add(u8::from(value > before));
         }
     }
 
-    /// The row of what was taken since the last call.
-    pub fn finish(&mut self) -> Row {
+    /// What was taken lately.
+    pub fn row(&self) -> Row {
         let mut row = [f64::NAN; Fact::COUNT];
         for (index, value) in row.iter_mut().enumerate() {
-            if self.counts[index] > 0 {
-                *value = self.sums[index] / f64::from(self.counts[index]);
+            let count = self.current.counts[index] + self.before.counts[index];
+            let growths = self.current.growths[index].saturating_add(self.before.growths[index]);
+            let reads = self.current.reads[index].saturating_add(self.before.reads[index]);
+            // One burst is history. (Rows are not remapped by the second.)
+            let once = growths == 1 && reads > 2 && !ONCE.contains(&index);
+            if count > 0.0 {
+                let mean = f64::from((self.current.sums[index] + self.before.sums[index]) / count);
+                *value = if once { 0.0 } else { mean };
             }
         }
-        self.sums.fill(0.0);
-        self.counts.fill(0);
         row
+    }
+
+    /// The elder half of what was taken goes.
+    pub fn turn(&mut self) {
+        self.before = std::mem::take(&mut self.current);
     }
 }

@@ -1,16 +1,15 @@
 //! How long a job's step lasts, where that shows in seconds.
 //!
-//! What is compared has to hold steps whole: of one step and a bit, a mean depends on where it begins. A triangular window of two
-//! blocks leaves sinc²(N f) of a step rate f, N seconds a block: nothing, where a block is a whole number of steps. What is a pause
-//! is judged by the step, too.
+//! What is compared has to hold steps whole: who makes the others wait shows it once a step. What is a pause is judged by the step, too.
 
-use super::window::BLOCK;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
 /// Seconds that are remembered.
 const KEEP: usize = 256;
-/// Steps that are looked for, seconds. Shorter ones need no longer block.
+/// Where no step shows, seconds.
+const UNIT: usize = 2;
+/// Steps that are looked for, seconds. Shorter ones are whole enough in any window.
 const SHORTEST: usize = 3;
 const LONGEST: usize = 60;
 /// Least autocorrelation of a step.
@@ -42,9 +41,14 @@ impl Pace {
         self.step = step(&self.busy.iter().copied().collect::<Vec<_>>());
     }
 
-    /// Seconds of a block: whole steps.
-    pub fn block(&self) -> u32 {
-        self.step.map_or(BLOCK, |step| ((f64::from(BLOCK) / step).ceil() * step).round() as u32)
+    /// Seconds of the shortest window in which members can be compared: one step, where it shows.
+    pub fn unit(&self) -> usize {
+        self.step.map_or(UNIT, |step| step.round() as usize).max(UNIT)
+    }
+
+    /// The same, not rounded.
+    pub fn step(&self) -> f64 {
+        self.step.unwrap_or(0.0).max(UNIT as f64)
     }
 
     /// Seconds without computing that are a pause.
@@ -94,12 +98,12 @@ mod tests {
     }
 
     #[test]
-    fn long_steps_get_long_blocks() {
-        assert!((22..=23).contains(&pace(22.4, 0.8).block()));
+    fn long_steps_show() {
+        assert!((22..=23).contains(&pace(22.4, 0.8).unit()));
         assert_eq!(pace(22.4, 0.8).pause(), 11);
-        assert_eq!(pace(7.3, 0.7).block(), 15);
-        assert_eq!(pace(3.0, 0.5).block(), 12);
-        assert_eq!(pace(1.0, 0.7).block(), BLOCK);
+        assert_eq!(pace(7.3, 0.7).unit(), 7);
+        assert_eq!(pace(3.0, 0.5).unit(), 3);
+        assert_eq!(pace(1.0, 0.7).unit(), UNIT);
         assert_eq!(pace(1.0, 0.7).pause(), 5);
     }
 
@@ -107,13 +111,13 @@ mod tests {
     fn nothing_is_known_at_first() {
         let mut pace = Pace::default();
         pace.look();
-        assert_eq!((pace.block(), pace.pause()), (BLOCK, 5));
+        assert_eq!((pace.unit(), pace.pause()), (UNIT, 5));
         // Two steps and a bit.
         (0..17).for_each(|second| pace.take(f64::from(u8::from(second % 7 < 5))));
         pace.look();
-        assert_eq!(pace.block(), BLOCK);
+        assert_eq!(pace.unit(), UNIT);
         (0..17).for_each(|second| pace.take(f64::from(u8::from((second + 3) % 7 < 5))));
         pace.look();
-        assert_eq!(pace.block(), 14);
+        assert_eq!(pace.unit(), 7);
     }
 }

@@ -11,6 +11,7 @@ mod malformed;
 mod recording;
 mod report;
 mod scenarios;
+mod stragglers;
 mod stream;
 mod swings;
 mod tls;

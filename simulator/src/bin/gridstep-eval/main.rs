@@ -7,12 +7,13 @@ mod cost;
 mod fleet;
 mod random;
 mod score;
+mod stragglers;
 mod suite;
 
 use clap::Parser;
 
 #[derive(Parser)]
-#[command(about = "Scores the power-swing detectors on simulated fleets of known truth")]
+#[command(about = "Scores the detectors on simulated fleets of known truth")]
 struct Arguments {
     /// Fleets of each kind and size.
     #[arg(long, default_value_t = 30)]
@@ -26,6 +27,12 @@ struct Arguments {
     /// Only the suites whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Fleets with a straggler, of each cause and slowdown; of each kind of healthy ones a quarter of that.
+    #[arg(long, default_value_t = 8)]
+    stragglers: u64,
+    /// The first seed of the fleets with stragglers.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
     /// What align, sum and detect cost instead, for each of the sizes.
     #[arg(long)]
     cost: bool,
@@ -35,10 +42,12 @@ struct Arguments {
 }
 
 fn main() {
-    let Arguments { seeds, gpus, null_hours, only, cost, verbose } = Arguments::parse();
+    let Arguments { seeds, gpus, null_hours, only, stragglers, from, cost, verbose } = Arguments::parse();
     if cost {
         return print!("{}", cost::table(&gpus));
     }
+    let fleets = stragglers::Plan { fleets: stragglers, only: only.clone(), verbose, from };
     let plan = suite::Plan { seeds, gpus, null_hours, only, verbose };
     print!("{}", suite::run(&plan));
+    print!("{}", stragglers::run(&fleets));
 }

@@ -1,0 +1,335 @@
+//! Who stands out in one window, whether it is one GPU, one node or one rack, and whether that suffices.
+//!
+//! Several things have to come together: it is occupied longer than the others and than it used to be, in most parts of the window
+//! (one late step is nobody's fault), nobody elsewhere shows half as much, the job became slower by as much as that explains, and, if
+//! it is to go fast, a fact that says why.
+
+use super::cause::{self, Cause, Verdict};
+use super::facts::{Fact, Row};
+use super::job::{Input, JobJudge, SUSPECT};
+use super::{Finding, median};
+use crate::fleet::{GpuSlot, JobSlot, NodeSlot};
+use gridstep_wire::Micros;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Who differs by at least this share of the largest difference suffers from the same.
+const ALIKE: f64 = 0.5;
+/// Deviations that suffice with a fact to show for it, and without.
+const ALARM_FACT: f64 = 5.0;
+const ALARM: f64 = 7.0;
+/// And of what only power shows.
+const ALARM_POWER: f64 = 12.0;
+/// With a fact, by one step alone; and the least difference that one step shows.
+const ALARM_STEP: f64 = 6.0;
+const LEAST_STEP: f64 = 0.03;
+/// The same of a node: a job has few of them, and their noise is known less well.
+const ALARM_NODE: f64 = 10.0;
+/// Without a fact a window is at least so long, seconds and steps.
+const LONG: (usize, usize) = (20, 6);
+/// Without a fact a job is at least so old, seconds and steps.
+const OLD: (usize, usize) = (150, 20);
+/// What slows the job by less is no incident.
+const LEAST_SLOWDOWN: f64 = 0.01;
+/// Before offsets are known: least difference, and how long (seconds, steps) the job has run.
+const LEAST_LEVEL: f64 = 0.02;
+const AGE: (usize, usize) = (15, 3);
+const SURE: (usize, usize) = (10, 3);
+/// The same with a fact that happens now, seconds: no setting that the machine may have had all along.
+const SOON: (usize, usize) = (9, 6);
+/// Slow from the start without a fact: least difference, in a job of that many at least.
+const FROM_THE_START: f64 = 0.04;
+const MANY: usize = 16;
+/// Members that a median of facts is made of, at most.
+const SAMPLE: usize = 256;
+
+/// One window of all members.
+pub(super) struct Scene<'a> {
+    pub(super) job: JobSlot,
+    pub(super) at: Micros,
+    pub(super) window: usize,
+    pub(super) unit: usize,
+    pub(super) gpu_deviation: f64,
+    pub(super) node_deviation: f64,
+    /// By slot, in order: how much longer it is occupied than the others of its node, and its node than the other nodes.
+    pub(super) gpus: Vec<(u32, f64)>,
+    pub(super) nodes: Vec<(u32, f64)>,
+    pub(super) input: &'a Input<'a>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Accused {
+    pub(super) node: u32,
+    /// None: the node.
+    pub(super) gpu: Option<u32>,
+    pub(super) effect: f64,
+    pub(super) score: f64,
+    /// Nodes of one rack that suffer alike; the accused among them.
+    pub(super) rack: Vec<u32>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Suspects {
+    pub(super) gpus: Vec<u32>,
+    pub(super) nodes: Vec<u32>,
+    pub(super) any: bool,
+    /// Several nodes stand out alike: what many show is their role, not a fault.
+    pub(super) is_role: bool,
+    pub(super) accused: Option<Accused>,
+}
+
+impl Scene<'_> {
+    fn node_of(&self, gpu: u32) -> u32 {
+        self.input.fleet.node_of(GpuSlot(gpu)).0
+    }
+
+    pub(super) fn suspects(&self) -> Suspects {
+        let by_node: BTreeMap<u32, f64> = self.nodes.iter().copied().collect();
+        let of_node = |node: u32| by_node.get(&node).copied().unwrap_or(0.0);
+        // A GPU waits least where its node does not wait more than others.
+        let total = |gpu: u32, value: f64| value + of_node(self.node_of(gpu)).min(0.0);
+        let gpus: Vec<(u32, f64)> = self
+            .gpus
+            .iter()
+            .filter(|(_, value)| *value >= SUSPECT * self.gpu_deviation)
+            .map(|&(gpu, value)| (gpu, total(gpu, value)))
+            .filter(|(_, value)| *value >= SUSPECT * self.gpu_deviation)
+            .collect();
+        let nodes: Vec<(u32, f64)> =
+            self.nodes.iter().copied().filter(|(_, value)| *value >= SUSPECT * self.node_deviation).collect();
+        let best = |of: &[(u32, f64)]| of.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1));
+        let mut suspects = Suspects {
+            any: !gpus.is_empty() || !nodes.is_empty(),
+            gpus: gpus.iter().map(|(gpu, _)| *gpu).collect(),
+            nodes: nodes.iter().map(|(node, _)| *node).collect(),
+            ..Suspects::default()
+        };
+        let (gpu, node) = (best(&gpus), best(&nodes));
+        let effect = f64::max(gpu.map_or(0.0, |gpu| gpu.1), node.map_or(0.0, |node| node.1));
+        if effect <= 0.0 {
+            return suspects;
+        }
+        let alike_gpus: Vec<u32> = gpus.iter().filter(|(_, value)| *value > ALIKE * effect).map(|(gpu, _)| *gpu).collect();
+        let alike_nodes: BTreeSet<u32> =
+            nodes.iter().filter(|(_, value)| *value > ALIKE * effect).map(|(node, _)| *node).collect();
+        let mut concerned: BTreeSet<u32> = alike_gpus.iter().map(|&gpu| self.node_of(gpu)).collect();
+        concerned.extend(&alike_nodes);
+        let whole =
+            |node: u32| alike_nodes.contains(&node) || alike_gpus.iter().filter(|&&gpu| self.node_of(gpu) == node).count() >= 3;
+        let leader = match (gpu, node) {
+            (Some(gpu), Some(node)) if gpu.1 >= node.1 => self.node_of(gpu.0),
+            (Some(gpu), None) => self.node_of(gpu.0),
+            (_, Some(node)) => node.0,
+            (None, None) => return suspects,
+        };
+        let rack = if concerned.len() > 1 { self.common_rack(&concerned) } else { Vec::new() };
+        if concerned.len() > 1 && rack.is_empty() {
+            suspects.is_role = true;
+            return suspects;
+        }
+        let gpu = match gpu {
+            Some((gpu, _)) if !whole(leader) && self.node_of(gpu) == leader => Some(gpu),
+            _ => None,
+        };
+        let score = f64::max(
+            gpus.iter().map(|gpu| gpu.1).fold(0.0, f64::max) / self.gpu_deviation,
+            nodes.iter().map(|node| node.1).fold(0.0, f64::max) / self.node_deviation,
+        );
+        suspects.accused = Some(Accused { node: leader, gpu, effect, score, rack });
+        suspects
+    }
+
+    /// The nodes, if there are three or more, all of one rack, and the job has as many elsewhere.
+    fn common_rack(&self, nodes: &BTreeSet<u32>) -> Vec<u32> {
+        let fleet = self.input.fleet;
+        let rack = |node: u32| fleet.nodes()[node as usize].place.as_ref().map(|place| place.rack.clone());
+        let first = nodes.first().and_then(|&node| rack(node));
+        let one = first.is_some() && nodes.iter().all(|&node| rack(node) == first);
+        if one && nodes.len() >= 3 && self.nodes.len() >= 2 * nodes.len() { nodes.iter().copied().collect() } else { Vec::new() }
+    }
+}
+
+impl JobJudge {
+    pub(super) fn accuse(&self, scene: &Scene<'_>, accused: &Accused) -> Option<Finding> {
+        let learned = self.learned && self.is_remembered(accused);
+        let (now, past) = self.facts_of(accused);
+        let past = past.filter(|_| learned);
+        let (peers, peers_past) = self.facts_of_peers(scene.input, accused);
+        let verdict = cause::explain(&now, past.as_ref(), &peers, peers_past.as_ref(), accused.effect, accused.gpu.is_none());
+        let trace = self.accused(accused);
+        let parts = (scene.window / scene.unit.max(1)).clamp(if scene.window == scene.unit { 1 } else { 2 }, 6);
+        // And it still is.
+        let recent = trace.mean((scene.window / parts).max(2 * scene.unit).min(scene.window));
+        let steady = 4 * trace.steady(scene.window, parts) >= 3 * parts && recent >= 0.4 * accused.effect;
+        let known = verdict.cause != Cause::Unknown;
+        // Power is a rough measure of computing.
+        let alarm = if now[Fact::SmActive as usize].is_nan() { ALARM_POWER } else { ALARM };
+        let enough = match (known, learned) {
+            (true, true) if scene.window == scene.unit => accused.score >= ALARM_STEP && accused.effect >= LEAST_STEP,
+            (true, true) => accused.score >= ALARM_FACT,
+            // Members differ for good, by their role say, while nothing is remembered.
+            (true, false) => accused.score >= if verdict.is_of_now() { SUSPECT } else { ALARM_STEP },
+            (false, _) if accused.gpu.is_none() && (accused.score < ALARM_NODE || accused.effect < LEAST_LEVEL) => false,
+            (false, _) => {
+                accused.score >= alarm
+                    && scene.window >= LONG.0.max(LONG.1 * scene.unit)
+                    && self.age >= OLD.0.max(OLD.1 * scene.unit)
+            }
+        };
+        let gap = accused.effect * self.level / (1.0 + accused.effect * self.level);
+        let onset = trace.onset(scene.window).max(scene.window);
+        let (slowdown, plausible) = if learned && self.speed.is_known() {
+            let scale = super::job::scale_of(scene.window, scene.unit);
+            let step = self.pace.step();
+            let noise = self.speed.deviation(scale, scene.window as f64);
+            let seconds = onset.min(scene.window.max(30)) as f64;
+            let fall = self.speed.fall((seconds / step).round().max(2.0) * step);
+            let least = LEAST_SLOWDOWN.max(0.25 * gap);
+            let least = if known { least - (2.0 * noise).min(0.5 * gap) } else { least + noise };
+            (fall, fall >= least.max(0.002) && gap >= LEAST_SLOWDOWN)
+        } else if learned {
+            (gap, gap >= LEAST_SLOWDOWN)
+        } else {
+            let (age, window) = if verdict.is_of_now() { SOON } else { (AGE.0, SURE.0) };
+            let old = self.age >= age.max(AGE.1 * scene.unit) && scene.window >= window.max(SURE.1 * scene.unit);
+            let least = 1.5 * LEAST_LEVEL;
+            // Without a fact: who was found by itself to have been far from all others.
+            (gap, if known { old && accused.effect >= least } else { self.learned && accused.effect >= 0.8 * FROM_THE_START })
+        };
+        let seconds = self.times.len();
+        let since = self.times.get(seconds.saturating_sub(onset)).copied().unwrap_or(scene.input.second);
+        Some(Finding {
+            job: scene.job,
+            node: NodeSlot(accused.node),
+            gpu: accused.gpu.map(GpuSlot),
+            rack: (!accused.rack.is_empty()).then(|| self.rack_of(scene.input, accused.node)).flatten(),
+            since: Micros(since * 1_000_000),
+            at: scene.at,
+            // A rack that has always been slower was set up so.
+            alarm: plausible && enough && steady && (learned || accused.rack.is_empty()),
+            slowdown_ratio: slowdown.max(0.0),
+            score: accused.score,
+            verdict,
+            now,
+            peers,
+            peer_count: scene.gpus.len() - if accused.gpu.is_some() { 1 } else { 8.min(scene.gpus.len()) },
+            gpus: scene.input.members.len(),
+            completeness: (scene.gpus.len() as f64 / scene.input.members.len().max(1) as f64).min(1.0),
+        })
+    }
+
+    fn rack_of(&self, input: &Input<'_>, node: u32) -> Option<String> {
+        input.fleet.nodes()[node as usize].place.as_ref().map(|place| place.rack.clone())
+    }
+
+    /// False: it has been slow since the job began, as far as is known.
+    fn is_remembered(&self, accused: &Accused) -> bool {
+        match accused.gpu {
+            Some(gpu) => !self.members[&gpu].from_the_start,
+            None => !self.nodes[&accused.node].from_the_start,
+        }
+    }
+
+    /// One GPU that has been slower than all others since the job began, with nothing to show for it: what is remembered of it is the
+    /// fault itself. It must be far from the next, and compute: a rank that does more on its host is no fault.
+    pub(super) fn slow_from_the_start(&self, input: &Input<'_>) -> Option<u32> {
+        let window = 60.max(4 * self.pace.unit());
+        if self.members.len() < MANY || self.age < window.max(90) {
+            return None;
+        }
+        let raw: Vec<(u32, f64)> = self
+            .members
+            .iter()
+            .map(|(&gpu, member)| (gpu, member.offset + member.trace.mean(window.min(member.trace.len()))))
+            .collect();
+        let (middle, spread) = super::noise::spread(&raw.iter().map(|(_, value)| *value).collect::<Vec<_>>());
+        let mut order: Vec<(u32, f64)> = raw.into_iter().map(|(gpu, value)| (gpu, value - middle)).collect();
+        order.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let ((gpu, first), (_, second)) = (order[0], order[1]);
+        let accused =
+            Accused { node: input.fleet.node_of(GpuSlot(gpu)).0, gpu: Some(gpu), effect: first, score: 0.0, rack: Vec::new() };
+        let of_node = self.nodes.get(&accused.node).map_or(0.0, |node| node.offset);
+        let far = first >= FROM_THE_START && second <= ALIKE * first && first >= 8.0 * spread && of_node > -ALIKE * first;
+        if !far || self.members[&gpu].from_the_start {
+            return None;
+        }
+        let (peers, _) = self.facts_of_peers(input, &accused);
+        let own = self.members[&gpu].facts.row();
+        let late = peers[Fact::Utilization as usize] - own[Fact::Utilization as usize];
+        (late.is_nan() || late < 0.03).then_some(gpu)
+    }
+
+    /// What the accused shows, and showed.
+    fn facts_of(&self, accused: &Accused) -> (Row, Option<Row>) {
+        match accused.gpu {
+            Some(gpu) => (self.members[&gpu].facts.row(), self.members[&gpu].past()),
+            None => {
+                let here = self.node_members.get(&accused.node).map_or(&[][..], Vec::as_slice);
+                let now: Vec<Row> = here.iter().map(|gpu| self.members[gpu].facts.row()).collect();
+                let past: Vec<Row> = here.iter().filter_map(|gpu| self.members[gpu].past()).collect();
+                (medians(&now), (!past.is_empty()).then(|| medians(&past)))
+            }
+        }
+    }
+
+    fn facts_of_peers(&self, input: &Input<'_>, accused: &Accused) -> (Row, Option<Row>) {
+        let stride = self.members.len().div_ceil(SAMPLE).max(1);
+        let peers = self.members.iter().step_by(stride).filter(|(gpu, _)| input.fleet.node_of(GpuSlot(**gpu)).0 != accused.node);
+        let peers: Vec<_> = peers.map(|(_, member)| member).collect();
+        // All of the job on one node: its other GPUs.
+        let own = || self.members.iter().filter(|(gpu, _)| Some(**gpu) != accused.gpu).map(|(_, member)| member).collect();
+        let peers = if peers.is_empty() { own() } else { peers };
+        let now: Vec<Row> = peers.iter().map(|member| member.facts.row()).collect();
+        let past: Vec<Row> = peers.iter().filter_map(|member| member.past()).collect();
+        (medians(&now), (!past.is_empty()).then(|| medians(&past)))
+    }
+
+    /// Where the collective itself became slow, everybody waits alike and nobody waits least. Then one node with a fact that came up
+    /// with it (a narrower link, errors that grow) is who it waits for.
+    pub(super) fn accuse_by_fact(&self, job: JobSlot, at: Micros, length: usize, input: &Input<'_>) -> Option<Finding> {
+        let (window, fall, score) = self.speed.fallen(self.pace.step(), &super::job::SCALES, length)?;
+        let nobody = Accused { node: u32::MAX, gpu: None, effect: fall, score, rack: Vec::new() };
+        let (peers, peers_past) = self.facts_of_peers(input, &nobody);
+        let mut holders: BTreeMap<u32, Vec<(u32, Verdict)>> = BTreeMap::new();
+        for (&gpu, member) in &self.members {
+            let Some(past) = member.past() else { continue };
+            let verdict = cause::explain(&member.facts.row(), Some(&past), &peers, peers_past.as_ref(), fall, true);
+            if matches!(verdict.cause, Cause::NetworkSlow | Cause::NvlinkErrors | Cause::PcieDegraded) {
+                holders.entry(input.fleet.node_of(GpuSlot(gpu)).0).or_default().push((gpu, verdict));
+            }
+        }
+        if holders.len() != 1 {
+            return None;
+        }
+        let (node, gpus) = holders.pop_first()?;
+        let (gpu, verdict) = gpus.first().cloned()?;
+        let single = gpus.len() == 1 && verdict.cause != Cause::NetworkSlow;
+        let since = self.times.get(self.times.len().saturating_sub(window)).copied().unwrap_or(input.second);
+        let accused = Accused { node, gpu: single.then_some(gpu), ..nobody };
+        let (now, _) = self.facts_of(&accused);
+        Some(Finding {
+            job,
+            node: NodeSlot(node),
+            gpu: single.then_some(GpuSlot(gpu)),
+            rack: None,
+            since: Micros(since * 1_000_000),
+            at,
+            alarm: true,
+            slowdown_ratio: fall,
+            score,
+            verdict,
+            now,
+            peers,
+            peer_count: self.members.len() - self.node_members.get(&node).map_or(0, Vec::len),
+            gpus: input.members.len(),
+            completeness: 1.0,
+        })
+    }
+}
+
+pub(super) fn medians(rows: &[Row]) -> Row {
+    let mut middle = [f64::NAN; Fact::COUNT];
+    for (fact, value) in middle.iter_mut().enumerate() {
+        *value = median(&mut rows.iter().map(|row| row[fact]).filter(|value| !value.is_nan()).collect::<Vec<_>>());
+    }
+    middle
+}

@@ -1,0 +1,113 @@
+//! The job's speed, without a hook in it: who waits for a longer step is occupied for a smaller share of it, and half of the members
+//! always wait. So the median occupied share, against what it was while nobody was slow, is the speed.
+
+use super::trace::Trace;
+use serde::{Deserialize, Serialize};
+
+/// Time constant of what is remembered, seconds.
+const FOLLOW: f64 = 900.0;
+/// A fall by this much that lasts this long and is nobody's is the job's own.
+const LEAST_EVERYWHERE: f64 = 0.05;
+const EVERYWHERE_SECONDS: f64 = 160.0;
+/// Seconds that the remembered speed rests on before that is said.
+const LESSONS: f64 = 240.0;
+/// Deviations that are a fall, where a fact of one node came up with it.
+const FALLEN: f64 = 3.0;
+/// Least deviation of a window's speed, of one second and of any.
+const DEVIATION: (f64, f64) = (0.03, 0.003);
+
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Speed {
+    trace: Trace,
+    healthy: Option<f64>,
+    /// By scale: mean distance of a window's speed to the remembered one.
+    noise: Vec<(f64, f64)>,
+    lessons: f64,
+}
+
+impl Speed {
+    pub fn push(&mut self, middle: f64) {
+        self.trace.push(middle);
+    }
+
+    pub fn is_known(&self) -> bool {
+        self.healthy.is_some()
+    }
+
+    /// Offsets are known: so is the speed, if nobody was slow meanwhile.
+    pub fn begin(&mut self, healthy: bool, seconds: usize) {
+        if healthy {
+            self.healthy = Some(self.trace.mean(seconds));
+            self.lessons = seconds as f64;
+        }
+    }
+
+    /// Follows what was `lag` seconds ago, over whole steps.
+    pub fn learn(&mut self, healthy: bool, lag: usize, lesson: usize, step: f64) {
+        let span = ((60.0 / step).ceil() * step).round().max(60.0) as usize;
+        if !healthy || self.trace.len() <= lag + span {
+            return;
+        }
+        let was = self.trace.sum(lag + span, lag) / span as f64;
+        self.lessons = (self.lessons + lesson as f64).min(FOLLOW);
+        let known = self.healthy.get_or_insert(was);
+        *known += lesson as f64 / self.lessons.max(lesson as f64) * (was - *known);
+    }
+
+    /// 1 − speed over the last `window` seconds / remembered; NaN: nothing to compare with.
+    pub fn fall(&self, window: f64) -> f64 {
+        self.healthy.map_or(f64::NAN, |healthy| 1.0 - self.trace.mean_of(window) / healthy.max(0.02))
+    }
+
+    /// The shortest window in which speed has fallen for sure, in both its halves: its seconds, the fall, and that in deviations.
+    pub fn fallen(&self, step: f64, scales: &[usize], length: usize) -> Option<(usize, f64, f64)> {
+        scales.iter().enumerate().map(|(scale, &multiple)| (scale, multiple as f64 * step)).find_map(|(scale, window)| {
+            let fall = self.fall(window);
+            let recent = self.fall(scales[scale].div_ceil(2) as f64 * step);
+            let score = fall / self.deviation(scale, window);
+            let sure = window <= length as f64 && window >= 6.0 && fall >= 0.01 && recent >= 0.6 * fall && score >= FALLEN;
+            sure.then_some((window as usize, fall, score))
+        })
+    }
+
+    /// By how much a window's speed differs from the remembered one while nobody is slow.
+    pub fn deviation(&self, scale: usize, window: f64) -> f64 {
+        let floor = (DEVIATION.0 / window.sqrt()).max(DEVIATION.1);
+        self.noise
+            .get(scale)
+            .map_or(3.0 * floor, |noise| if noise.1 < 10.0 { (3.0 * floor).max(noise.0) } else { noise.0.max(floor) })
+    }
+
+    /// Learns how much windows differ while nobody is slow.
+    pub fn watch(&mut self, step: f64, scales: &[usize], length: usize) {
+        self.noise.resize(scales.len(), (0.0, 0.0));
+        for (scale, multiple) in scales.iter().enumerate() {
+            let window = *multiple as f64 * step;
+            let fall = self.fall(window);
+            if window > length as f64 || fall.is_nan() {
+                break;
+            }
+            let noise = &mut self.noise[scale];
+            noise.1 = (noise.1 + 1.0).min(150.0);
+            // A large fall is a change of what the job does, not noise.
+            noise.0 += ((1.25 * fall.abs()).min(0.05) - noise.0) / noise.1;
+        }
+    }
+
+    pub fn forget_noise(&mut self) {
+        self.noise.clear();
+    }
+
+    /// The fall, and since how many seconds it has been there, where it is large and steady.
+    pub fn slow_for_long(&self, step: f64) -> Option<(f64, usize)> {
+        let half = (EVERYWHERE_SECONDS / 2.0 / step).ceil().max(3.0) * step;
+        let whole = 2.0 * half;
+        if self.lessons < LESSONS || self.trace.len() as f64 <= whole {
+            return None;
+        }
+        let (recent, all) = (self.fall(half), self.fall(whole));
+        let noise = self.noise.iter().filter(|noise| noise.1 > 20.0).map(|noise| noise.0).fold(f64::INFINITY, f64::min);
+        let steady = recent.min(2.0 * all - recent) > LEAST_EVERYWHERE.max(4.0 * noise);
+        steady.then_some((all, whole as usize))
+    }
+}
