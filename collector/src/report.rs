@@ -6,6 +6,7 @@
 
 mod changes;
 mod clock;
+mod details;
 mod incident;
 mod log;
 mod page;
@@ -17,6 +18,7 @@ mod spectra;
 mod trace;
 
 pub use changes::{Change, Changes, Histogram};
+pub use details::Details;
 pub(crate) use log::Log;
 pub use page::page;
 pub use recorder::Recorder;
@@ -160,6 +162,7 @@ pub struct Report {
     pub demand: Vec<Quarter>,
     pub sums: Vec<Sum>,
     pub incidents: Vec<Incident>,
+    pub details: Details,
     /// Samples that came too late to be judged.
     pub late_samples: u64,
     /// What is not known of the time that was asked for, and why; sentences.

@@ -2,7 +2,8 @@
 
 use super::Report;
 use super::clock::{duration, time};
-use super::page::swings;
+use super::page::{figure, swings};
+use super::plots;
 use super::quantity::{change, digits, escape, percent, watts};
 use crate::incidents::{Contributor, Incident, Kind, Severity};
 use serde_json::Value;
@@ -49,7 +50,8 @@ fn one(report: &Report, number: usize, incident: &Incident) -> String {
         }
     }
     let _ = writeln!(html, "<div><dt>data complete</dt><dd>{}</dd></div></dl>", percent(incident.completeness));
-    html + &contributors(incident) + "</div>\n"
+    let caption = "The sum in bins of 100 ms; upright: the onset, and when it was told.";
+    html + &figure(&plots::detail(report, incident), caption) + &contributors(incident) + "</div>\n"
 }
 
 /// A figure by the unit in its name.

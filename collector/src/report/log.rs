@@ -1,7 +1,7 @@
 //! What a running collector keeps for reports: the seconds of a day, and spectra by the quarter of an hour; about 5 MB. A restart begins it
 //! anew.
 
-use super::{Recorder, Second, Spectra};
+use super::{Details, Recorder, Second, Spectra};
 use crate::judge::Judge;
 use crate::power::{Basis, Quarter};
 use gridstep_wire::Micros;
@@ -23,6 +23,7 @@ struct Kept {
     /// By the start of their quarter.
     spectra: VecDeque<(i64, Spectra)>,
     spectrum_at: Option<Micros>,
+    details: Details,
 }
 
 impl Log {
@@ -37,6 +38,7 @@ impl Log {
         let is_due = self.kept().spectrum_at.is_none_or(|at| last.since(at) >= super::recorder::SPECTRUM_SECONDS);
         let floor = if is_due { judge.spectrum() } else { None };
         let mut kept = self.kept();
+        kept.details.look(judge, last);
         for second in &seconds {
             if kept.seconds.len() == SECONDS {
                 kept.seconds.pop_front();
@@ -65,7 +67,7 @@ impl Log {
         basis: Basis,
         demand: &[Quarter],
     ) -> (Recorder, Option<(Micros, Micros)>) {
-        let (seconds, spectra) = {
+        let (seconds, spectra, details) = {
             let kept = self.kept();
             let range =
                 kept.seconds.partition_point(|second| second.at <= from)..kept.seconds.partition_point(|second| second.at <= to);
@@ -73,9 +75,10 @@ impl Log {
             let inside = |start: i64| start < to.0 && start + QUARTER_US > from.0;
             let spectra: Vec<Spectra> =
                 kept.spectra.iter().filter(|(start, _)| inside(*start)).map(|(_, spectra)| spectra.clone()).collect();
-            (seconds, spectra)
+            (seconds, spectra, kept.details.clone())
         };
         let mut recorder = Recorder::default();
+        recorder.details = details;
         for second in &seconds {
             recorder.push(second);
             recorder.put_sum(basis, f64::from(second.mean_watts), f64::from(second.completeness));

@@ -1,11 +1,13 @@
 //! The plots of a report, each an SVG of its own: no file, font or script from elsewhere.
 
 mod demand;
+mod detail;
 mod distribution;
 mod power;
 mod spectrum;
 
 pub(super) use demand::demand;
+pub(super) use detail::detail;
 pub(super) use distribution::distribution;
 pub(super) use power::{completeness, power, shows_contract};
 pub(super) use spectrum::spectrum;

@@ -1,6 +1,6 @@
 //! Folds what is judged, second by second, into what a report shows: in bounded memory, however long it goes on.
 
-use super::{Changes, Facts, Report, Second, Spectra, Sum, Trace, WINDOWS};
+use super::{Changes, Details, Facts, Report, Second, Spectra, Sum, Trace, WINDOWS};
 use crate::incidents::Incident;
 use crate::judge::Judge;
 use crate::power::{Basis, Quarter};
@@ -29,13 +29,14 @@ pub struct Recorder {
     /// By their start.
     demand: BTreeMap<i64, Quarter>,
     sums: BTreeMap<Basis, Running>,
+    pub(super) details: Details,
 }
 
 impl Default for Recorder {
     fn default() -> Self {
         let changes = WINDOWS.into_iter().map(Changes::new).collect();
-        let (trace, demand, sums) = Default::default();
-        Self { trace, changes, spectra: None, spectrum_at: None, demand, sums }
+        let (trace, demand, sums, details) = Default::default();
+        Self { trace, changes, spectra: None, spectrum_at: None, demand, sums, details }
     }
 }
 
@@ -45,6 +46,7 @@ impl Recorder {
         let seconds = judge.take_power_seconds();
         seconds.iter().for_each(|second| self.push(&second.into()));
         let Some(last) = seconds.last() else { return };
+        self.details.look(judge, last.at);
         if self.spectrum_at.is_none_or(|at| last.at.since(at) >= SPECTRUM_SECONDS)
             && let Some(floor) = judge.spectrum()
         {
@@ -84,14 +86,16 @@ impl Recorder {
     }
 
     /// What was judged of this time.
-    pub fn report(self, source: String, (from, to): (Micros, Micros), facts: Facts, incidents: Vec<Incident>) -> Report {
+    pub fn report(mut self, source: String, (from, to): (Micros, Micros), facts: Facts, incidents: Vec<Incident>) -> Report {
         let sum = |(basis, running): (Basis, Running)| Sum {
             basis,
             mean_watts: running.watts / running.looks,
             max_watts: running.max_watts,
             completeness: running.completeness / running.looks,
         };
+        self.details.keep(&incidents);
         Report {
+            details: self.details,
             source,
             from,
             to,

@@ -30,7 +30,7 @@ fn a_report_of_a_job_that_starts_swings_and_crashes() {
     let (folder, truth, config) = scenario("job-start-and-crash");
     let (replayed, report) = replay_with_report(&folder, config, |_| ()).unwrap();
     let html = page(&report);
-    check(&html, 5);
+    check(&html, 5 + 3);
     has(
         &html,
         &[
@@ -61,7 +61,7 @@ fn a_report_of_512_real_gpus() {
     let folder = shared("data/mlperf-smc-gpt3-64x8-h100-ac");
     let (_, report) = replay_with_report(&folder, gpt3_limits(), |_| ()).unwrap();
     let html = page(&report);
-    check(&html, 5);
+    check(&html, 5 + 2);
     assert!(html.len() < 400_000, "{} bytes", html.len());
     let whole = report.trace.whole().unwrap();
     assert!((430e3..450e3).contains(&whole.mean_watts), "{whole:?}");
