@@ -73,6 +73,16 @@ impl Step {
         }
     }
 
+    /// It is over where the level of the second after is also that of the next: what moves on at once is the same movement.
+    fn follow(&mut self, history: &History, length: usize) {
+        let Some(next) = history.age(self.over_at).checked_sub(2 * length) else { return };
+        let (Some(first), Some(next)) = (history.mean(next + length, length), history.mean(next, length)) else { return };
+        if self.delta_watts().signum() * (next - first) > AGREE * (first - self.before_watts).abs() {
+            self.over_at = self.over_at + (length as f64 * BIN * 1e6) as i64;
+            self.rise_seconds = self.rise_seconds.max(self.over_at.since(self.started_at));
+        }
+    }
+
     pub fn delta_watts(&self) -> f64 {
         self.after_watts - self.before_watts
     }
@@ -253,8 +263,11 @@ impl StepJudge {
         if !due && (since / BIN).round() as i64 % 10 != 0 {
             return None;
         }
-        let room = history.age(step.over_at);
         let length = bins(cycle.map_or(1.0, |cycle| cycle.period));
+        if cycle.is_none() && history.last()?.since(step.started_at) < MOVING {
+            step.follow(history, length);
+        }
+        let room = history.age(step.over_at);
         let split = cycle.and_then(|_| split(history, step, length));
         if let Some(levels) = split.and_then(|split| levels(history, split, length)) {
             (step.before_watts, step.after_watts) = levels;

@@ -197,3 +197,29 @@ fn a_clock_that_is_off_is_told() {
     assert!((clock.lag_seconds.unwrap() - 0.12).abs() < 0.03, "{clock:?}");
     assert!(fleet.judge.clock(gridstep_collector::fleet::NodeSlot(2)).lag_seconds.unwrap().abs() < 0.03);
 }
+
+/// Whenever the second comes: soon, it makes the first a larger one; later, it is one of its own.
+#[test]
+fn a_larger_step_after_a_small_one_is_critical() {
+    let mut missed = Vec::new();
+    for begin in [3.0, 4.3, 12.0] {
+        for gap in (4..20).chain((20..150).step_by(10)).map(|tenths| f64::from(tenths) / 10.0) {
+            let mut fleet = Fleet::new(config(44_800.0));
+            let level = |t: f64| {
+                if t < begin {
+                    100.0
+                } else if t < begin + gap {
+                    144.0
+                } else {
+                    200.0
+                }
+            };
+            fleet.run(begin + gap + 20.0, |_| 0.3, |_, t| Some(level(t)));
+            let page = |incident: &&Incident| incident.severity == Severity::Critical && incident.confirmed;
+            if !fleet.swings().iter().any(page) {
+                missed.push((begin, gap));
+            }
+        }
+    }
+    assert!(missed.is_empty(), "begin and gap, seconds: {missed:?}");
+}
