@@ -123,7 +123,7 @@ impl Units {
     }
 
     /// By unit: the part of its swing at this frequency that is in phase with the sum's, Re(Zᵢ conj Z) ÷ |Z|, over the last whole cycles
-    /// that are known, twelve at most.
+    /// that are known, twelve at most; watts peak to peak.
     pub fn swing(&self, hertz: f64) -> Vec<f64> {
         let is_fine = hertz * FINE as f64 * 0.1 >= 3.0;
         let (rows, step) = if is_fine { (&self.fine.rows, 0.1) } else { (&self.coarse.rows, 1.0) };
@@ -144,7 +144,9 @@ impl Units {
         }
         let total = own.iter().fold((0.0, 0.0), |sum, own| (sum.0 + own.0, sum.1 + own.1));
         let norm = f64::hypot(total.0, total.1).max(1e-9);
-        own.iter().map(|own| (own.0 * total.0 + own.1 * total.1) / norm).collect()
+        // The window's mean is a half, and a sine of amplitude a leaves a / 2: peak to peak is eight times the mean.
+        let scale = 8.0 / rows.len().max(1) as f64 / norm;
+        own.iter().map(|own| (own.0 * total.0 + own.1 * total.1) * scale).collect()
     }
 
     /// When each of these units had made half of its way from before to after, between two instants; by unit, None where that is not known.

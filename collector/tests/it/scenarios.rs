@@ -74,6 +74,10 @@ fn a_job_starts_swings_and_crashes() {
         }
         let shares: f64 = swing.contributors.iter().filter(|who| who.who.contains_key("rack")).map(|who| who.share).sum();
         assert!((shares - 1.0).abs() < 1e-6, "shares of the racks sum to {shares}");
+        // Four racks of one job; also when the oscillation is over.
+        let equal = |share: f64| (share - 0.25).abs() < 0.05;
+        let racks = swing.contributors.iter().filter(|who| who.who.contains_key("rack"));
+        assert!(racks.clone().all(|who| equal(who.share)), "{:#?}", racks.collect::<Vec<_>>());
     }
 }
 

@@ -28,6 +28,8 @@ const FRESH: f64 = 5.0;
 const IMPUTED: f64 = 0.5;
 /// With less of the data nothing is confirmed.
 const CONFIRMS: f64 = 0.5;
+/// What swings by less than this share of the oscillation's figure swings no more.
+const FADED: f64 = 0.5;
 
 /// What has been told of one scope.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -211,7 +213,12 @@ impl Judge {
             Some(place) if known.is_some() && !due(self.book.get(place)) => place,
             place => {
                 let seen = self.oscillation_seen(scope, found, line);
-                let report = self.swing(found, seen);
+                // Shares of what has all but ended are those of noise: who swung while it did is what matters.
+                let fades = seen.moved.watts.iter().sum::<f64>() < FADED * line.amplitude_watts;
+                let mut report = self.swing(found, seen);
+                if let Some(place) = place.filter(|_| fades) {
+                    report.contributors.clone_from(&self.book.get(place).contributors);
+                }
                 self.book.put(place, Kind::PowerSwing, report)
             }
         };
