@@ -5,6 +5,7 @@ use super::{Judge, xid};
 use crate::align::seconds::Second;
 use crate::fleet::{GpuMetric, GpuSlot, NodeMetric, NodeSlot};
 use crate::incidents::{Incident, Kind, Report, Severity, Subject};
+use crate::stragglers::median;
 use gridstep_wire::Micros;
 use std::collections::BTreeMap;
 
@@ -12,9 +13,12 @@ use std::collections::BTreeMap;
 const QUIET_SECONDS: f64 = 600.0;
 /// A node that is not heard of for so many seconds is silent, while most others speak.
 const SILENT_SECONDS: i64 = 90;
-/// A clock that is off by more, seconds, for so many seconds.
+/// A clock that is off by more, seconds, for so many seconds. Where the site keeps no clock at all, every node says so: there a node stands
+/// out that is off by twice as much as most.
 const CLOCK_ERROR: f64 = 0.1;
 const CLOCK_SECONDS: u32 = 30;
+/// Nodes that are a fleet to compare with.
+const FLEET: usize = 3;
 /// So many GPUs of a node that have the same are one incident of the node.
 const TOGETHER: usize = 3;
 /// Who has a symptom, how bad it is, what to say.
@@ -119,8 +123,11 @@ impl Judge {
             }
         }
         if let Some(errors) = self.latest_node.as_ref().map(|node| node.column(NodeMetric::ClockError as usize).to_vec()) {
+            let mut known: Vec<f64> = errors.iter().map(|error| error.abs()).filter(|error| !error.is_nan()).collect();
+            let usual = if known.len() < FLEET { 0.0 } else { median(&mut known) };
+            let most = CLOCK_ERROR.max(2.0 * usual);
             for (heard, error) in self.heard.iter_mut().zip(errors).filter(|(_, error)| !error.is_nan()) {
-                heard.1 = if error.abs() > CLOCK_ERROR { heard.1 + 1 } else { 0 };
+                heard.1 = if error.abs() > most { heard.1 + 1 } else { 0 };
             }
         }
         let known = |heard: &&(i64, u32)| heard.0 > i64::MIN;
