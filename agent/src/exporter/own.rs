@@ -1,9 +1,10 @@
 //! The agent itself: which one it is, and what it and its readers cost, looked up when somebody scrapes.
 
-use super::readings::{Readings, label};
+use super::readings::{Readings, family, label, number};
 use gridstep_wire::Micros;
+use gridstep_wire::pb::metric::Kind;
 use prometheus::core::{Collector, Desc};
-use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
+use prometheus::proto::{LabelPair, MetricFamily};
 use std::collections::HashMap;
 use std::fs;
 use std::sync::{Arc, OnceLock};
@@ -50,11 +51,10 @@ impl Collector for Own {
         let node = self.node.get().cloned().unwrap_or_default();
         let values = [node, env!("CARGO_PKG_VERSION").into(), self.readings.lock().driver_version.clone()];
         let labels = INFO_LABELS.into_iter().zip(values).map(|(name, value)| label(name, value)).collect();
-        let mut families =
-            vec![family(INFO, MetricType::GAUGE, labels, 1.0), family(STARTED, MetricType::GAUGE, Vec::new(), started())];
+        let mut families = vec![one(INFO, Kind::Gauge, labels, 1.0), one(STARTED, Kind::Gauge, Vec::new(), started())];
         if let Some(usage) = Usage::now() {
-            families.push(family(CPU, MetricType::COUNTER, Vec::new(), usage.ticks as f64 / TICKS_PER_SECOND));
-            families.push(family(RESIDENT, MetricType::GAUGE, Vec::new(), usage.resident_bytes as f64));
+            families.push(one(CPU, Kind::Counter, Vec::new(), usage.ticks as f64 / TICKS_PER_SECOND));
+            families.push(one(RESIDENT, Kind::Gauge, Vec::new(), usage.resident_bytes as f64));
         }
         families
     }
@@ -66,24 +66,8 @@ fn started() -> f64 {
     *STARTED.get_or_init(|| Micros::now().0 as f64 / 1e6)
 }
 
-fn family((name, help): (&str, &str), kind: MetricType, labels: Vec<LabelPair>, value: f64) -> MetricFamily {
-    let mut metric = proto::Metric::default();
-    metric.set_label(labels);
-    if kind == MetricType::COUNTER {
-        let mut counter = proto::Counter::default();
-        counter.set_value(value);
-        metric.set_counter(counter);
-    } else {
-        let mut gauge = proto::Gauge::default();
-        gauge.set_value(value);
-        metric.set_gauge(gauge);
-    }
-    let mut family = MetricFamily::default();
-    family.set_name(name.into());
-    family.set_help(help.into());
-    family.set_field_type(kind);
-    family.set_metric(vec![metric]);
-    family
+fn one((name, help): (&str, &str), kind: Kind, labels: Vec<LabelPair>, value: f64) -> MetricFamily {
+    family(name, help, kind, vec![number(kind, labels, value)])
 }
 
 #[derive(Debug, Default)]

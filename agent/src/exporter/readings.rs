@@ -237,7 +237,7 @@ impl Collector for Readings {
     }
 }
 
-fn family(name: &str, help: &str, kind: Kind, metrics: Vec<proto::Metric>) -> MetricFamily {
+pub(super) fn family(name: &str, help: &str, kind: Kind, metrics: Vec<proto::Metric>) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(name.into());
     family.set_help(help.into());
@@ -246,7 +246,7 @@ fn family(name: &str, help: &str, kind: Kind, metrics: Vec<proto::Metric>) -> Me
     family
 }
 
-fn number(kind: Kind, labels: Vec<LabelPair>, value: f64) -> proto::Metric {
+pub(super) fn number(kind: Kind, labels: Vec<LabelPair>, value: f64) -> proto::Metric {
     let mut metric = proto::Metric::default();
     metric.set_label(labels);
     if kind == Kind::Counter {

@@ -165,7 +165,8 @@ impl Judge {
         );
         if count > 0 {
             magnitude.insert("recurrences".into(), count.into());
-            summary.push_str(&format!(", {count} times again"));
+            let times = if count == 1 { "once".into() } else { format!("{count} times") };
+            summary.push_str(&format!(", and {times} again"));
         }
         let ratio = delta.abs() / step.limit.1;
         Seen {
