@@ -2,6 +2,7 @@
 //!
 //! It can be kept and taken up again: serialise it with a self-describing format that knows NaN (CBOR, not JSON).
 
+mod drifting;
 mod faults;
 mod straggling;
 mod swings;
@@ -14,10 +15,11 @@ use crate::align::power::PowerGrid;
 use crate::align::seconds::{Merge, SecondGrid};
 use crate::align::{AlignConfig, TICK_US};
 use crate::fleet::{Fleet, GpuMetric, GpuSlot, JobSlot, MeterSlot, NodeMetric, NodeSlot, Place};
-use crate::incidents::{Book, Incident};
+use crate::incidents::{Book, Incident, Lemon, Lemons};
 use crate::power::{Basis, Limits, Resolved};
+use crate::stragglers::draw::Draws;
 use crate::stragglers::occupancy::Dwell;
-use crate::stragglers::{Cause, StragglerJudge};
+use crate::stragglers::{Cause, StragglerJudge, Without};
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -42,6 +44,9 @@ pub struct JudgeConfig {
 pub struct StragglersConfig {
     /// Of one GPU for one hour, in whatever currency. None: no money is told.
     pub gpu_hour_price: Option<f64>,
+    /// For evaluation alone; no key of the file.
+    #[serde(skip)]
+    pub without: Without,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -106,6 +111,9 @@ pub struct Judge {
     #[serde(default = "never")]
     now: Micros,
     stragglers: StragglerJudge,
+    /// What nodes draw of which nothing else is known.
+    #[serde(default)]
+    draws: Draws,
     /// Between which levels each GPU's power goes up and down.
     dwells: Vec<Dwell>,
     /// What each GPU's own figures said so far.
@@ -117,6 +125,9 @@ pub struct Judge {
     /// By open straggler: another cause than the one told, and since when it shows.
     turning: BTreeMap<String, (Cause, Micros)>,
     book: Book,
+    /// What the last weeks held.
+    #[serde(default)]
+    lemons: Lemons,
 }
 
 impl Judge {
@@ -135,6 +146,7 @@ impl Judge {
         };
         let mut swings = swings::Swings::default();
         swings.set_feeders(&config.power.limits);
+        let without = config.stragglers.without;
         Self {
             fleet: Fleet::new(topology),
             gpu_power: PowerGrid::new(&config.align, SENSOR_PERIOD),
@@ -154,13 +166,15 @@ impl Judge {
             limits_for: 0,
             swings,
             now: Micros::MIN,
-            stragglers: Default::default(),
+            stragglers: StragglerJudge::new(without),
+            draws: Draws::default(),
             dwells: Vec::new(),
             watches: Vec::new(),
             heard: Vec::new(),
             strongest: BTreeMap::new(),
             turning: BTreeMap::new(),
             book: Book::default(),
+            lemons: Lemons::default(),
         }
     }
 
@@ -229,6 +243,7 @@ impl Judge {
     /// Whole-node power, measured at the BMC, PDU or PSU.
     pub fn put_node_power(&mut self, node: NodeSlot, ts: Micros, watts: f64) {
         self.node_power.put(node.0 as usize, ts, watts as f32);
+        self.draws.put(node.0 as usize, ts, watts);
     }
 
     /// What a meter of the site reads.
@@ -260,7 +275,14 @@ impl Judge {
 
     /// Revisions since the last call, in order; the last of an id is its state.
     pub fn take_revisions(&mut self) -> Vec<Incident> {
-        self.book.take_revisions()
+        let revisions = self.book.take_revisions();
+        revisions.iter().for_each(|incident| self.lemons.take(incident));
+        revisions
+    }
+
+    /// Nodes that had incidents of their own within the last four weeks, as of the revisions that were taken; the worst first.
+    pub fn lemons(&self) -> Vec<Lemon> {
+        self.lemons.list(self.config.stragglers.gpu_hour_price.is_some())
     }
 
     /// Every incident, newest last: all open ones, and the closed ones of the last 24 hours.

@@ -13,6 +13,8 @@ use serde_json::{Map, Value, json};
 const QUIET_SECONDS: f64 = 600.0;
 /// A job's incident closes after so many.
 const JOB_QUIET_SECONDS: f64 = 90.0;
+/// More nodes of a stage are not named one by one.
+const STAGE_SHOWN: usize = 8;
 /// Another cause than the one told has to show for so many.
 const TURN_SECONDS: f64 = 12.0;
 /// What says nothing new is told again after so many.
@@ -40,6 +42,7 @@ impl Judge {
         for finding in &jobs {
             self.report_job(finding);
         }
+        self.judge_draws(now);
         if let Some((second, columns)) = newest {
             let at = Micros((second + 1) * 1_000_000);
             self.judge_faults(at, &columns);
@@ -71,9 +74,15 @@ impl Judge {
         };
         let missing: Vec<String> = finding.missing.iter().map(gpu).collect();
         let percent = 100.0 * finding.slowdown_ratio;
+        let stage: Vec<&str> = finding.stage.iter().map(|&node| self.fleet.node_name(node)).collect();
+        let stage = match stage.as_slice() {
+            [first, .., last] if stage.len() > STAGE_SHOWN => format!("{} nodes from {first} to {last}", stage.len()),
+            _ => stage.join(", "),
+        };
         let summary = match (finding.cause, missing.is_empty()) {
             ("stalled", true) => format!("{name} stands still: its GPUs spin"),
             ("stalled", false) => format!("{name} stands still: its GPUs spin, and {} did not arrive", missing.join(", ")),
+            ("slow_stage", _) => format!("{name} is slower by {percent:.0} %: all of it waits for the stage of {stage}"),
             _ => format!("{name} is slower by {percent:.0} %, and nobody waits less than the others"),
         };
         let mut magnitude = Map::new();
@@ -216,7 +225,7 @@ impl Judge {
         }
     }
 
-    fn close_quiet(&mut self, now: Micros) {
+    pub(super) fn close_quiet(&mut self, now: Micros) {
         for place in self.book.open_places(Kind::Straggler) {
             let last = self.book.get(place).updated_at;
             if now.since(last) >= QUIET_SECONDS {
@@ -235,7 +244,7 @@ impl Judge {
     }
 }
 
-fn tidy(value: f64) -> f64 {
+pub(super) fn tidy(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
 

@@ -7,10 +7,11 @@ use crate::stragglers::job::Input;
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
 
-/// Seconds that a stop lasts at least; times the longest that the job ever spun, if that is longer; in steps.
+/// Seconds that a stop lasts at least; times the longest that the job ever spun, if that is longer; in steps: within two whole ones a job
+/// that works has computed.
 const LEAST: usize = 52;
 const LONGER: f64 = 1.5;
-const STEPS: usize = 4;
+const STEPS: usize = 2;
 /// The job's share of members that spin.
 const MOST: f64 = 0.5;
 /// More than these that do not spin are no few that did not arrive.
@@ -45,8 +46,12 @@ impl Stall {
         if self.seconds < least || !(self.seconds - least).is_multiple_of(30) {
             return None;
         }
-        let idles = |gpu: &&GpuSlot| utilization.get(gpu.0 as usize).is_some_and(|&share| share < 0.1);
-        let missing: Vec<GpuSlot> = input.members.iter().filter(idles).copied().collect();
+        // On their hosts, or in a kernel that does not end.
+        let away = |gpu: &&GpuSlot| {
+            let share = occupancy::of(input.gpus, gpu.0 as usize);
+            share.is_some_and(|share| share > 0.5) || utilization.get(gpu.0 as usize).is_some_and(|&share| share < 0.1)
+        };
+        let missing: Vec<GpuSlot> = input.members.iter().filter(away).copied().collect();
         let at = Micros((input.second + 1) * 1_000_000);
         Some(JobFinding {
             job,
@@ -55,6 +60,7 @@ impl Stall {
             at,
             slowdown_ratio: 1.0,
             missing: if missing.len() <= FEW { missing } else { Vec::new() },
+            stage: Vec::new(),
             gpus: input.members.len(),
         })
     }

@@ -244,3 +244,16 @@ pub(crate) fn hang(index: u64) -> Case {
     setup.jobs[0].phases.push((at, setup.seconds, Phase::Hang(missing)));
     Case { group: "hang".into(), setup }
 }
+
+/// One stage of a pipeline becomes slower: the job's, and no node's.
+pub(crate) fn slow_stage(index: u64) -> Case {
+    let seed = 12_000_000 + index;
+    let mut random = Random::new(seed);
+    let mut setup = setup(seed, 660.0, &mut random);
+    live(&mut setup, &mut random);
+    setup.jobs[0].stages = vec![1.0; 4];
+    let at = random.within(200.0, 300.0);
+    let (stage, factor) = ((random.unit() * 4.0) as usize, random.within(1.1, 1.4));
+    setup.jobs[0].phases.push((at, setup.seconds, Phase::Stage(stage, factor)));
+    Case { group: "slow stage".into(), setup }
+}

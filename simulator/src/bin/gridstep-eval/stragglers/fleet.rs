@@ -547,13 +547,22 @@ impl Setup {
         judge.put_node(slot, NodeMetric::ClockError, stamp, 0.001);
     }
 
-    /// Share of its time that the job's GPUs are of what the truth lists.
-    pub(crate) fn hangs(&self) -> bool {
-        self.jobs.iter().any(|job| job.phases.iter().any(|(_, _, phase)| matches!(phase, Phase::Hang(_))))
+    fn phase(&self, of: impl Fn(&Phase) -> bool) -> Option<Phase> {
+        self.jobs.iter().flat_map(|job| &job.phases).map(|(_, _, phase)| *phase).find(of)
+    }
+
+    /// Who is missing, in a job that hangs: its GPU, beyond all where nobody is.
+    pub(crate) fn hangs(&self) -> Option<usize> {
+        self.phase(|phase| matches!(phase, Phase::Hang(_)))
+            .map(|phase| if let Phase::Hang(missing) = phase { missing } else { 0 })
+    }
+
+    pub(crate) fn has_slow_stage(&self) -> bool {
+        self.phase(|phase| matches!(phase, Phase::Stage(..))).is_some()
     }
 
     pub(crate) fn congested(&self) -> bool {
         let by_faults = self.faults.iter().any(|fault| fault.way == Way::Communication);
-        by_faults || self.jobs.iter().any(|job| job.phases.iter().any(|(_, _, phase)| matches!(phase, Phase::Congestion(_))))
+        by_faults || self.phase(|phase| matches!(phase, Phase::Congestion(_))).is_some()
     }
 }
