@@ -57,6 +57,8 @@ pub struct Finding {
     pub slowdown_ratio: f64,
     /// The same by what it is occupied longer than its peers.
     pub gap: f64,
+    /// In place of a slowdown, which is not known: the job's share of time without computing.
+    pub communicates: Option<f64>,
     /// Robust deviations by which it waits less than its peers.
     pub score: f64,
     pub verdict: Verdict,

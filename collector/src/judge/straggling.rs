@@ -184,21 +184,25 @@ impl Judge {
             None => node.to_owned(),
         };
         let told: Vec<String> = evidence.iter().take(3).map(|e| told(e, finding.peer_count)).collect();
-        let summary = format!(
-            "{what} slows {job} by {:.0} %: {}; {}",
-            100.0 * finding.slowdown_ratio,
-            finding.verdict.cause.name().replace('_', " "),
-            told.join(", ")
-        );
+        let why = finding.verdict.cause.name().replace('_', " ");
+        let summary = format!("{what} slows {job} by {:.0} %: {}; {}", 100.0 * finding.slowdown_ratio, why, told.join(", "));
         let slowdown = finding.slowdown_ratio;
         let mut magnitude = Map::new();
-        magnitude.insert("slowdown_ratio".into(), json!((slowdown * 1e4).round() / 1e4));
-        self.cost(&mut magnitude, slowdown, finding.gpus, finding.at.since(finding.since));
+        let mut severity = if slowdown >= CRITICAL_SLOWDOWN { Severity::Critical } else { Severity::Warning };
+        let mut summary = summary;
+        if let Some(share) = finding.communicates {
+            // By how much it slows the job cannot be seen.
+            (severity, summary) = (Severity::Warning, suspected(&what, &why, job, share, &told));
+            magnitude.insert("communication_ratio".into(), json!(tidy(share)));
+        } else {
+            magnitude.insert("slowdown_ratio".into(), json!((slowdown * 1e4).round() / 1e4));
+            self.cost(&mut magnitude, slowdown, finding.gpus, finding.at.since(finding.since));
+        }
         Report {
             at: finding.at,
             started_at: finding.since,
             cause: finding.verdict.cause.name(),
-            severity: if slowdown >= CRITICAL_SLOWDOWN { Severity::Critical } else { Severity::Warning },
+            severity,
             subject: match &finding.rack {
                 Some(rack) => Subject { job: Some(job.into()), rack: Some(rack.clone()), ..Subject::default() },
                 None => Subject { job: Some(job.into()), node: Some(node.into()), gpu, ..Subject::default() },
@@ -246,6 +250,14 @@ impl Judge {
 
 pub(super) fn tidy(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
+}
+
+fn suspected(what: &str, why: &str, job: &str, share: f64, told: &[String]) -> String {
+    let percent = 100.0 * share;
+    format!(
+        "{what} may slow {job}, which communicates {percent:.0} % of its time, ever since it began: {why}; {}",
+        told.join(", ")
+    )
 }
 
 /// "SM clock 1515 MHz where 127 peers have 1845"

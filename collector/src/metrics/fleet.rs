@@ -55,7 +55,7 @@ impl FleetMetrics {
                     "gridstep_lemon_nodes",
                     "Nodes with three incidents or more of their own, on two days or more of the last 28.",
                 )?,
-            ),
+            )?,
             swings: SwingMetrics::new(registry)?,
             job_power: vector("gridstep_job_power_watts", "Power of the GPUs that work for a job.", &["hpc_job"])?,
             job_gpus: vector("gridstep_job_gpus", "GPUs that work for a job.", &["hpc_job"])?,

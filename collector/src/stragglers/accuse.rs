@@ -34,7 +34,7 @@ const YOUNG: (usize, usize) = (50, 10);
 const LEAST_SLOWDOWN: f64 = 0.01;
 /// Before offsets are known: least difference, and how long (seconds, steps) the job has run.
 const LEAST_LEVEL: f64 = 0.02;
-const AGE: (usize, usize) = (15, 3);
+const AGE: usize = 11;
 const SURE: (usize, usize) = (10, 3);
 /// The same with a fact that happens now, seconds: no setting that the machine may have had all along.
 const SOON: (usize, usize) = (9, 6);
@@ -200,7 +200,7 @@ impl JobJudge {
         } else {
             let clear = verdict.is_of_now() && accused.score >= ALARM_STEP;
             let ((age, window), steps) =
-                if verdict.is_of_now() { (SOON, 3 - usize::from(clear)) } else { ((AGE.0, SURE.0), SURE.1) };
+                if verdict.is_of_now() { (SOON, 3 - usize::from(clear)) } else { ((AGE, SURE.0), SURE.1) };
             let old = self.age >= age.max(steps * scene.unit) && scene.window >= window.max(steps * scene.unit);
             let least = 1.5 * LEAST_LEVEL;
             // Without a fact: who was found by itself to have been far from all others.
@@ -226,6 +226,7 @@ impl JobJudge {
             alarm: enough && (plausible && steady || lenient) && (learned || accused.rack.is_empty()),
             slowdown_ratio: slowdown.max(0.0),
             gap,
+            communicates: None,
             score: accused.score,
             verdict,
             now,

@@ -101,6 +101,11 @@ pub fn explain(now: &Row, past: Option<&Row>, peers: &Row, peers_past: Option<&R
         if value.is_nan() || host(fact) && !of_node { 0.0 } else { value }
     };
     let relative = |fact: Fact| excess(fact) / peers[fact as usize].abs().max(1e-9);
+    // Where errors have always come, they have to come twice as often.
+    let errors = |fact: Fact, least: f64| {
+        let before = past.map_or(0.0, |past| past[fact as usize]);
+        excess(fact) > if before > least { before } else { least }
+    };
     // Its clock explains the half of it at least.
     let slow_clock = relative(Fact::SmClock) < -CLOCK.min(CLOCK_LEAST.max(effect)).max(0.5 * effect);
     let checks: [(Cause, Vec<(Fact, bool)>); 9] = [
@@ -118,16 +123,16 @@ pub fn explain(now: &Row, past: Option<&Row>, peers: &Row, peers_past: Option<&R
             vec![
                 (Fact::EccUncorrected, excess(Fact::EccUncorrected) > 0.0),
                 (Fact::RemappedRows, excess(Fact::RemappedRows) > 0.0),
-                (Fact::EccCorrected, excess(Fact::EccCorrected) > ERRORS),
+                (Fact::EccCorrected, errors(Fact::EccCorrected, ERRORS)),
             ],
         ),
-        (Cause::NvlinkErrors, vec![(Fact::NvlinkErrors, excess(Fact::NvlinkErrors) > ERRORS)]),
+        (Cause::NvlinkErrors, vec![(Fact::NvlinkErrors, errors(Fact::NvlinkErrors, ERRORS))]),
         (
             Cause::PcieDegraded,
             vec![
                 (Fact::PcieWidth, relative(Fact::PcieWidth) < -0.1),
                 (Fact::PcieGeneration, excess(Fact::PcieGeneration) < -0.7),
-                (Fact::PcieReplays, excess(Fact::PcieReplays) > 5.0 * ERRORS),
+                (Fact::PcieReplays, errors(Fact::PcieReplays, 5.0 * ERRORS)),
             ],
         ),
         (
@@ -140,7 +145,7 @@ pub fn explain(now: &Row, past: Option<&Row>, peers: &Row, peers_past: Option<&R
         (
             Cause::NetworkSlow,
             vec![
-                (Fact::NetworkErrors, excess(Fact::NetworkErrors) > 5.0 * ERRORS),
+                (Fact::NetworkErrors, errors(Fact::NetworkErrors, 5.0 * ERRORS)),
                 (Fact::NetworkLink, relative(Fact::NetworkLink) < -0.1),
             ],
         ),
@@ -186,6 +191,10 @@ mod tests {
         let verdict = explain(&hot, Some(&past), &peers, Some(&peers), 0.1, false);
         assert_eq!(verdict.cause, Cause::Thermal);
         assert!(verdict.ruled_out.contains(&Cause::PcieDegraded));
+        // Errors that have always come, and a few more of them this minute.
+        let rate = |errors: f64| row(&[(Fact::NvlinkErrors, errors)]);
+        let cause = |now: f64| explain(&rate(now), Some(&rate(30.0)), &rate(0.0), Some(&rate(0.0)), 0.1, false).cause;
+        assert_eq!((cause(45.0), cause(70.0)), (Cause::Unknown, Cause::NvlinkErrors));
         let locked = row(&[(Fact::PcieWidth, 8.0), (Fact::SmClock, 1500.0), (Fact::ThermalDuty, 0.0)]);
         assert_eq!(explain(&locked, Some(&past), &peers, Some(&peers), 0.1, false).cause, Cause::ClockLock);
     }

@@ -65,6 +65,9 @@ pub struct JobJudge {
     /// Seconds of which it is not yet known whether they are communication or a pause.
     pub(super) held: Vec<Moment>,
     pub(super) paused: bool,
+    /// Seconds in a row in which hardly anybody computed.
+    #[serde(default)]
+    pub(super) quiet: usize,
     pub(super) pace: Pace,
     pub(super) unit: usize,
     /// Median occupied share, slowly.
@@ -174,7 +177,7 @@ impl JobJudge {
             }
         }
         (self.gpu_noise, self.node_noise) = Default::default();
-        self.speed.begin(self.suspected.is_none(), seconds);
+        self.speed.begin(self.suspected.is_none_or(|at| self.age - at > 20), seconds);
     }
 
     /// Offsets follow what healthy members showed a while ago.
@@ -266,6 +269,7 @@ impl JobJudge {
                 None if !serious && !staged => {
                     slow = self.slow_everywhere(job, at, input);
                     self.speed.watch(self.pace.step(), &SCALES, length);
+                    findings.extend(self.suspect_a_link(job, at, input));
                 }
                 None => {}
             }

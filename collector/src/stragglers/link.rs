@@ -1,16 +1,36 @@
-//! A collective that is slow itself: everybody waits alike, so nobody waits least. What names somebody then is a fact of one node's links.
+//! A collective that is slow itself: everybody waits alike, so nobody waits least. What names somebody then are the links of one node.
+//!
+//! Two things may be said. The job became slower, and at the same time one node, alone, showed a link that is worse than it was
+//! ([`JobJudge::accuse_by_fact`]). Or the job has communicated for more than a third of its time ever since it began, and one node, alone, has had
+//! a link all along that is far below the others' ([`JobJudge::suspect_a_link`]): a collective is as slow as its slowest link, but by how much it
+//! would be faster cannot be seen, so no slowdown is claimed and nobody is paged.
 
 use super::Finding;
 use super::accuse::Accused;
 use super::cause::{self, Cause, Verdict};
+use super::facts::{Fact, Row};
 use super::job::{Input, JobJudge};
 use crate::fleet::{GpuSlot, JobSlot, NodeSlot};
 use gridstep_wire::Micros;
 use std::collections::BTreeMap;
 
+/// The job's share of time without computing from which on its links are looked at though it never was faster.
+const COMMUNICATES: f64 = 1.0 / 3.0;
+/// Over so long, seconds and steps.
+const LONG: (usize, usize) = (60, 6);
+/// A link is far below the others at this share of their rate, or with so many errors a second, all along.
+const NARROW: f64 = 0.5;
+const ERRORS: f64 = 5.0;
+
+/// Who has bad links: one node, and one GPU of it where it is that one's own.
+struct Holder {
+    node: u32,
+    gpu: Option<u32>,
+    verdict: Verdict,
+}
+
 impl JobJudge {
-    /// Where the collective itself became slow, everybody waits alike and nobody waits least. Then one node with a fact that came up
-    /// with it (a narrower link, errors that grow) is who it waits for.
+    /// The job became slower, and one node's links became worse with it (a narrower link, errors that grow).
     pub(super) fn accuse_by_fact(
         &self,
         job: JobSlot,
@@ -23,13 +43,39 @@ impl JobJudge {
         if explained >= 0.5 * fall {
             return None;
         }
-        let nobody = Accused { node: u32::MAX, gpu: None, effect: fall, score, rack: Vec::new() };
-        let (peers, peers_past) = self.facts_of_peers(input, &nobody);
+        let (peers, peers_past) = self.facts_of_peers(input, &nobody());
+        let holder = self.only_holder(input, |gpu| {
+            let member = &self.members[&gpu];
+            let verdict = cause::explain(&member.facts.row(), Some(&member.past()?), &peers, peers_past.as_ref(), fall, true);
+            matches!(verdict.cause, Cause::NetworkSlow | Cause::NvlinkErrors | Cause::PcieDegraded).then_some(verdict)
+        })?;
+        let mut finding = self.of_holder(job, at, input, holder, peers);
+        (finding.slowdown_ratio, finding.gap, finding.score) = (fall, fall, score);
+        let since = self.times.get(self.times.len().saturating_sub(window)).copied().unwrap_or(input.second);
+        finding.since = Micros(since * 1_000_000);
+        Some(finding)
+    }
+
+    /// The job has always communicated for much of its time, and one node has always had a bad link.
+    pub(super) fn suspect_a_link(&self, job: JobSlot, at: Micros, input: &Input<'_>) -> Option<Finding> {
+        let long = LONG.0.max(LONG.1 * self.pace.unit());
+        let communicates = 1.0 - self.speed.mean(long)?;
+        if self.age < long || communicates < COMMUNICATES {
+            return None;
+        }
+        let (peers, _) = self.facts_of_peers(input, &nobody());
+        let holder =
+            self.only_holder(input, |gpu| bad_link(&self.members[&gpu].facts.row(), &self.members[&gpu].past()?, &peers))?;
+        let mut finding = self.of_holder(job, at, input, holder, peers);
+        finding.communicates = Some(communicates);
+        Some(finding)
+    }
+
+    /// The node that has something, if it is the only one.
+    fn only_holder(&self, input: &Input<'_>, has: impl Fn(u32) -> Option<Verdict>) -> Option<Holder> {
         let mut holders: BTreeMap<u32, Vec<(u32, Verdict)>> = BTreeMap::new();
-        for (&gpu, member) in &self.members {
-            let Some(past) = member.past() else { continue };
-            let verdict = cause::explain(&member.facts.row(), Some(&past), &peers, peers_past.as_ref(), fall, true);
-            if matches!(verdict.cause, Cause::NetworkSlow | Cause::NvlinkErrors | Cause::PcieDegraded) {
+        for &gpu in self.members.keys() {
+            if let Some(verdict) = has(gpu) {
                 holders.entry(input.fleet.node_of(GpuSlot(gpu)).0).or_default().push((gpu, verdict));
             }
         }
@@ -39,26 +85,77 @@ impl JobJudge {
         let (node, gpus) = holders.pop_first()?;
         let (gpu, verdict) = gpus.first().cloned()?;
         let single = gpus.len() == 1 && verdict.cause != Cause::NetworkSlow;
-        let since = self.times.get(self.times.len().saturating_sub(window)).copied().unwrap_or(input.second);
-        let accused = Accused { node, gpu: single.then_some(gpu), ..nobody };
-        let (now, _) = self.facts_of(&accused);
-        Some(Finding {
+        Some(Holder { node, gpu: single.then_some(gpu), verdict })
+    }
+
+    fn of_holder(&self, job: JobSlot, at: Micros, input: &Input<'_>, holder: Holder, peers: Row) -> Finding {
+        let Holder { node, gpu, verdict } = holder;
+        let (now, _) = self.facts_of(&Accused { node, gpu, ..nobody() });
+        Finding {
             job,
             node: NodeSlot(node),
-            gpu: single.then_some(GpuSlot(gpu)),
+            gpu: gpu.map(GpuSlot),
             rack: None,
-            since: Micros(since * 1_000_000),
+            since: Micros(self.times.front().copied().unwrap_or(input.second) * 1_000_000),
             at,
             alarm: true,
-            slowdown_ratio: fall,
-            gap: fall,
-            score,
+            slowdown_ratio: 0.0,
+            gap: 0.0,
+            communicates: None,
+            score: 0.0,
             verdict,
             now,
             peers,
             peer_count: self.members.len() - self.node_members.get(&node).map_or(0, Vec::len),
             gpus: input.members.len(),
             completeness: 1.0,
-        })
+        }
+    }
+}
+
+fn nobody() -> Accused {
+    Accused { node: u32::MAX, gpu: None, effect: 0.0, score: 0.0, rack: Vec::new() }
+}
+
+/// Far below the peers' now, and as far as is remembered.
+fn bad_link(now: &Row, past: &Row, peers: &Row) -> Option<Verdict> {
+    let always = |fact: Fact, bad: &dyn Fn(f64) -> bool| bad(now[fact as usize]) && bad(past[fact as usize]);
+    let errors = |fact: Fact| always(fact, &|rate| rate >= ERRORS) && peers[fact as usize] < 0.1 * ERRORS;
+    let narrow = |rate: f64| rate <= NARROW * peers[Fact::NetworkLink as usize];
+    let (cause, fact) = if errors(Fact::NvlinkErrors) {
+        (Cause::NvlinkErrors, Fact::NvlinkErrors)
+    } else if always(Fact::NetworkLink, &narrow) {
+        (Cause::NetworkSlow, Fact::NetworkLink)
+    } else if errors(Fact::NetworkErrors) {
+        (Cause::NetworkSlow, Fact::NetworkErrors)
+    } else {
+        return None;
+    };
+    Some(Verdict { cause, facts: vec![fact as usize], ruled_out: Vec::new() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(values: &[(Fact, f64)]) -> Row {
+        let mut row = [f64::NAN; Fact::COUNT];
+        values.iter().for_each(|&(fact, value)| row[fact as usize] = value);
+        row
+    }
+
+    #[test]
+    fn a_bad_link_is_one_that_has_been_far_below_the_others_all_along() {
+        let peers = row(&[(Fact::NetworkLink, 4e11), (Fact::NetworkErrors, 0.0), (Fact::NvlinkErrors, 0.0)]);
+        let narrow = row(&[(Fact::NetworkLink, 1e11), (Fact::NetworkErrors, 0.0), (Fact::NvlinkErrors, 0.0)]);
+        let cause = |now: &Row, past: &Row| bad_link(now, past, &peers).map(|verdict| verdict.cause);
+        assert_eq!(cause(&narrow, &narrow), Some(Cause::NetworkSlow));
+        // It has become so, or no longer is.
+        assert_eq!((cause(&narrow, &peers), cause(&peers, &narrow)), (None, None));
+        let errors = row(&[(Fact::NetworkLink, 4e11), (Fact::NetworkErrors, 0.0), (Fact::NvlinkErrors, 20.0)]);
+        assert_eq!(cause(&errors, &errors), Some(Cause::NvlinkErrors));
+        // All have them.
+        assert!(bad_link(&errors, &errors, &errors).is_none());
+        assert!(bad_link(&peers, &peers, &peers).is_none());
     }
 }

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// Below this share of computing (job's median) nobody computes in that second.
 const QUIET: f64 = 0.2;
+/// And from this share on somebody does.
+const COMPUTES: f64 = 0.5;
 
 /// One second of all members, not yet counted.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -21,6 +23,9 @@ pub(super) struct Moment {
     nodes: Vec<(u32, f32)>,
     middle: f64,
     pub(super) busy: f64,
+    /// Of who computes most.
+    #[serde(default)]
+    most: f64,
 }
 
 impl JobJudge {
@@ -81,6 +86,7 @@ impl JobJudge {
         if busy.len() < PEERS {
             return None;
         }
+        moment.most = busy.iter().copied().fold(0.0, f64::max);
         (moment.busy, moment.middle) = (median(&mut busy), median(&mut occupied));
         moment.units.sort_by(|a, b| a.1.total_cmp(&b.1));
         Some(moment)
@@ -99,18 +105,18 @@ impl JobJudge {
 
     /// Counts a second in, unless nobody computes for longer than communication would take. Gives how many were counted.
     pub(super) fn count(&mut self, moment: Moment, gate: bool) -> usize {
-        if gate && moment.busy < QUIET {
-            if self.paused {
-                return 0;
-            }
+        let quiet = gate && moment.busy < QUIET;
+        self.quiet = if quiet { self.quiet + 1 } else { 0 };
+        let pause = self.quiet >= self.pace.pause();
+        if quiet && (self.paused || pause || moment.most < COMPUTES) {
             self.held.push(moment);
-            if self.held.len() >= self.pace.pause() {
+            if self.paused || pause {
                 self.held.clear();
                 self.paused = true;
             }
             return 0;
         }
-        // The second in which a pause ends is not whole.
+        // All others wait for one that computes yet: that is no pause. The second in which one ends is not whole.
         if std::mem::take(&mut self.paused) {
             return 0;
         }

@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 const LEAST: usize = 52;
 const LONGER: f64 = 1.5;
 const STEPS: usize = 2;
+/// Share of computing that a collective's own kernels look like: how many SMs spin differs from one job to the next.
+const SPINS: f64 = 0.12;
 /// The job's share of members that spin.
 const MOST: f64 = 0.5;
 /// More than these that do not spin are no few that did not arrive.
@@ -27,14 +29,14 @@ pub struct Stall {
 impl Stall {
     /// Takes one second; says when the job has stopped.
     pub fn take(&mut self, job: JobSlot, input: &Input<'_>, age: usize, unit: usize, busy: f64) -> Option<JobFinding> {
-        if busy > 0.05 || age < 30 {
+        if busy > SPINS || age < 30 {
             self.longest = self.longest.max(std::mem::take(&mut self.seconds));
             return None;
         }
         let utilization = input.gpus.column(GpuMetric::Utilization as usize);
         let spins = |gpu: &&GpuSlot| {
             let share = occupancy::of(input.gpus, gpu.0 as usize);
-            share.is_some_and(|share| share < 0.1) && utilization.get(gpu.0 as usize).is_some_and(|&share| share > 0.9)
+            share.is_some_and(|share| share < 2.0 * SPINS) && utilization.get(gpu.0 as usize).is_some_and(|&share| share > 0.9)
         };
         if (input.members.iter().filter(spins).count() as f64) < MOST * input.members.len() as f64 {
             // They idle: the job has ended, or writes.

@@ -33,6 +33,10 @@ pub(crate) enum Event {
     Limit(usize, f64, f64),
     /// All application clocks are set to a share.
     Clocks(f64, f64),
+    /// The node's port to the network runs at that rate, bits per second.
+    Port(usize, f64),
+    /// A GPU has so many NVLink errors a second, all along.
+    Errors(usize, f64),
     /// The room becomes warmer: from, by so many degrees.
     Warmer(f64, f64),
 }
@@ -513,6 +517,7 @@ impl Setup {
                 Event::Reload(node, at) if node == gpu / 8 && (at..at + 1.0).contains(&t) => {
                     world.boards[gpu].counters = [0.0; 5]
                 }
+                Event::Errors(own, rate) if own == gpu => grown[1] += (rate * world.random.within(0.5, 1.5)).round(),
                 Event::Burst(own, at, which) if own == gpu && (at..at + 1.0).contains(&t) => grown[which as usize % 3] += 900.0,
                 _ => {}
             }
@@ -528,6 +533,13 @@ impl Setup {
         let faults: Vec<&Fault> =
             self.faults.iter().filter(|fault| fault.node == node && fault.gpu.is_none() && fault.on(at)).collect();
         let (mut cpu, mut pressure, mut link) = (0.2 + 0.01 * world.random.normal(), 0.002, 4e11);
+        for event in &self.events {
+            if let Event::Port(own, rate) = *event
+                && own == node
+            {
+                link = rate;
+            }
+        }
         for fault in faults {
             match fault.cause {
                 Cause::CpuContention => (cpu, pressure) = (0.5 + 0.4 * fault.strength, 0.3 + 0.4 * fault.strength),
@@ -555,6 +567,11 @@ impl Setup {
     pub(crate) fn hangs(&self) -> Option<usize> {
         self.phase(|phase| matches!(phase, Phase::Hang(_)))
             .map(|phase| if let Phase::Hang(missing) = phase { missing } else { 0 })
+    }
+
+    /// NVLink errors keep coming, and that may be told.
+    pub(crate) fn has_errors(&self) -> bool {
+        self.events.iter().any(|event| matches!(event, Event::Errors(..)))
     }
 
     pub(crate) fn has_slow_stage(&self) -> bool {

@@ -173,9 +173,10 @@ pub(crate) fn score(setup: &Setup, named: &[Named], outcome: &Outcome, name: &st
             "stalled" => setup.hangs().is_some(),
             "slow_stage" => setup.has_slow_stage(),
             "slow_everywhere" => setup.congested(),
+            "nvlink_errors" => setup.has_errors(),
             _ => false,
         };
-        if right && last.cause != "slow_everywhere" {
+        if right && matches!(last.cause.as_str(), "stalled" | "slow_stage") {
             score.job_delays.push(at - setup.jobs[0].phases[0].0);
         }
         *score.jobs.entry(format!("{:?} {}{}", last.kind, last.cause, if right { "" } else { ", wrong" })).or_default() += 1;
@@ -189,6 +190,10 @@ pub(crate) fn score(setup: &Setup, named: &[Named], outcome: &Outcome, name: &st
                 setup.seed, last.kind, last.summary, setup.jobs[0].step
             ));
         }
+    }
+    let told = |cause: &str| outcome.incidents.iter().any(|seen| seen.last.cause == cause);
+    if setup.hangs().is_some() && !told("stalled") || setup.has_slow_stage() && !told("slow_stage") {
+        score.missed.push(format!("{name} seed {}: {:?}", setup.seed, setup.jobs[0]));
     }
     score
 }
