@@ -34,6 +34,7 @@ mod whole;
 
 pub use cause::{Cause, Verdict};
 pub use job::JobJudge;
+pub use member::Footprint;
 
 use crate::align::seconds::Second;
 use crate::fleet::{Fleet, GpuSlot, JobSlot, NodeSlot};

@@ -4,7 +4,7 @@
 //! (one late step is nobody's fault), nobody elsewhere shows half as much, the job became slower by as much as that explains, and, if
 //! it is to go fast, a fact that says why.
 
-use super::cause::{self, Cause, Verdict};
+use super::cause::{self, Cause};
 use super::facts::{Fact, Row};
 use super::job::{Input, JobJudge, SUSPECT};
 use super::{Finding, median};
@@ -29,13 +29,15 @@ const LONG: (usize, usize) = (20, 6);
 /// Without a fact a job is at least so old, seconds and steps.
 const OLD: (usize, usize) = (150, 20);
 /// The same of one that has been far from all others since the job began.
-const YOUNG: (usize, usize) = (50, 10);
+const YOUNG: (usize, usize) = (45, 8);
 /// What slows the job by less is no incident.
 const LEAST_SLOWDOWN: f64 = 0.01;
 /// Before offsets are known: least difference, and how long (seconds, steps) the job has run.
 const LEAST_LEVEL: f64 = 0.02;
 const AGE: usize = 11;
 const SURE: (usize, usize) = (10, 3);
+/// Deviations from which on a step less will do.
+const CLEAR: f64 = 10.0;
 /// The same with a fact that happens now, seconds: no setting that the machine may have had all along.
 const SOON: (usize, usize) = (9, 6);
 /// Slow from the start without a fact: least difference, in a job of that many at least.
@@ -171,6 +173,8 @@ impl JobJudge {
         let alarm = if now[Fact::SmActive as usize].is_nan() { ALARM_POWER } else { ALARM };
         let enough = match (known, learned) {
             (true, true) if scene.window == scene.unit => accused.score >= ALARM_STEP && accused.effect >= LEAST_STEP,
+            // A limiter's bit that has been on for a moment is not much of a fact yet.
+            (true, true) if verdict.is_brief(&now) => accused.score >= ALARM,
             (true, true) => accused.score >= ALARM_FACT,
             // Members differ for good, by their role say, while nothing is remembered.
             (true, false) => accused.score >= if verdict.is_of_now() { SUSPECT } else { ALARM_STEP },
@@ -198,9 +202,10 @@ impl JobJudge {
         } else if learned {
             (gap, gap >= LEAST_SLOWDOWN)
         } else {
-            let clear = verdict.is_of_now() && accused.score >= ALARM_STEP;
-            let ((age, window), steps) =
-                if verdict.is_of_now() { (SOON, 3 - usize::from(clear)) } else { ((AGE, SURE.0), SURE.1) };
+            let now = verdict.is_of_now();
+            let clear = accused.score >= if now { ALARM_STEP } else { CLEAR };
+            let (age, window) = if now { SOON } else { (AGE, SURE.0) };
+            let steps = SURE.1 - usize::from(clear);
             let old = self.age >= age.max(steps * scene.unit) && scene.window >= window.max(steps * scene.unit);
             let least = 1.5 * LEAST_LEVEL;
             // Without a fact: who was found by itself to have been far from all others.

@@ -68,6 +68,16 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// Whether all there is are a few seconds under a limiter.
+    pub fn is_brief(&self, now: &Row) -> bool {
+        let duty = match self.cause {
+            Cause::Thermal => Fact::ThermalDuty,
+            Cause::PowerBrake => Fact::BrakeDuty,
+            _ => return false,
+        };
+        now[duty as usize] < BRIEF
+    }
+
     /// Whether what shows it happens, and is no setting that a machine may have had all along.
     pub fn is_of_now(&self) -> bool {
         use Cause::{ClockLock, PcieDegraded, PowerCap, Unknown};
@@ -75,6 +85,8 @@ impl Verdict {
     }
 }
 
+/// Of the last five to ten seconds: hardly more than a bit's flickering for two of them.
+const BRIEF: f64 = 0.35;
 /// Least share of seconds under a limiter beyond that of the peers.
 const DUTY: f64 = 0.2;
 /// Least relative loss of SM clock: the quantum is 15 MHz in 1845 (0.8 %), boards differ by 1.5 %.
@@ -106,8 +118,10 @@ pub fn explain(now: &Row, past: Option<&Row>, peers: &Row, peers_past: Option<&R
         let before = past.map_or(0.0, |past| past[fact as usize]);
         excess(fact) > if before > least { before } else { least }
     };
-    // Its clock explains the half of it at least.
-    let slow_clock = relative(Fact::SmClock) < -CLOCK.min(CLOCK_LEAST.max(effect)).max(0.5 * effect);
+    // Its clock explains the half of it at least, and has itself become slower: where all others happen to be read while they spin, at their
+    // highest clock, it has not.
+    let own_fell = past.is_none_or(|past| !(now[Fact::SmClock as usize] > (1.0 - CLOCK_LEAST) * past[Fact::SmClock as usize]));
+    let slow_clock = own_fell && relative(Fact::SmClock) < -CLOCK.min(CLOCK_LEAST.max(effect)).max(0.5 * effect);
     let checks: [(Cause, Vec<(Fact, bool)>); 9] = [
         (Cause::PowerBrake, vec![(Fact::BrakeDuty, excess(Fact::BrakeDuty) > DUTY)]),
         (
@@ -191,6 +205,9 @@ mod tests {
         let verdict = explain(&hot, Some(&past), &peers, Some(&peers), 0.1, false);
         assert_eq!(verdict.cause, Cause::Thermal);
         assert!(verdict.ruled_out.contains(&Cause::PcieDegraded));
+        // The others are read while they spin.
+        let spinning = row(&[(Fact::PcieWidth, 16.0), (Fact::SmClock, 1905.0), (Fact::ThermalDuty, 0.0)]);
+        assert_eq!(explain(&past, Some(&past), &spinning, Some(&peers), 0.1, false).cause, Cause::Unknown);
         // Errors that have always come, and a few more of them this minute.
         let rate = |errors: f64| row(&[(Fact::NvlinkErrors, errors)]);
         let cause = |now: f64| explain(&rate(now), Some(&rate(30.0)), &rate(0.0), Some(&rate(0.0)), 0.1, false).cause;

@@ -24,6 +24,8 @@ pub(super) const PEERS: usize = 5;
 pub(super) const SCALES: [usize; 10] = [1, 2, 3, 4, 6, 10, 16, 26, 45, 90];
 /// Shorter ones show nothing, seconds.
 const SHORTEST: usize = 4;
+/// Longer ones are not looked at at all, seconds.
+const LONGEST: usize = 200;
 /// Longer ones are not looked at each time, seconds.
 const OFTEN: usize = 24;
 /// Least deviation, as a share of the occupied time, of a window of one second, and of any.
@@ -198,22 +200,13 @@ impl JobJudge {
         let at = Micros((input.second + 1) * 1_000_000);
         self.gpu_noise.resize_with(SCALES.len(), Noise::default);
         self.node_noise.resize_with(SCALES.len(), Noise::default);
-        self.members.values_mut().for_each(|member| member.suspect = false);
         self.nodes.values_mut().for_each(|node| node.suspect = false);
-        let length = self.age.min(self.members.values().map(|member| member.trace.len()).max().unwrap_or(0)).min(200);
+        let (length, windows) = self.means();
         let mut findings: Vec<Finding> = Vec::new();
         let (mut staged, mut slow) = (false, None);
-        for (scale, multiple) in SCALES.into_iter().enumerate() {
-            let window = multiple * unit;
-            if window > length {
-                break;
-            }
-            // Long windows change slowly.
-            if window < SHORTEST || window > OFTEN && !(self.age / 3).is_multiple_of(window / OFTEN) {
-                continue;
-            }
+        for (scale, gpus) in windows {
+            let window = SCALES[scale] * unit;
             let floor = (DEVIATION.0 / (window as f64).sqrt()).max(DEVIATION.1);
-            let gpus: Vec<(u32, f64)> = self.members.iter().map(|(&gpu, member)| (gpu, member.trace.mean(window))).collect();
             let nodes: Vec<(u32, f64)> = self.nodes.iter().map(|(&node, trace)| (node, trace.trace.mean(window))).collect();
             let values = |of: &[(u32, f64)]| of.iter().map(|(_, value)| *value).collect::<Vec<f64>>();
             let (gpu_middle, gpu_spread) = spread(&values(&gpus));
@@ -275,6 +268,32 @@ impl JobJudge {
             }
         }
         (strongest(findings), slow)
+    }
+
+    /// The longest window that can be looked at; and of each that is due now, which of [`SCALES`] it is and every member's mean. One walk over the
+    /// members, for they are large. Nobody is suspected yet.
+    fn means(&mut self) -> (usize, Vec<(usize, Vec<(u32, f64)>)>) {
+        let unit = self.pace.unit();
+        // Long windows change slowly.
+        let due = |window: usize| {
+            window >= SHORTEST
+                && (window <= OFTEN || (self.age / 3).is_multiple_of(window / OFTEN))
+                && window <= self.age.min(LONGEST)
+        };
+        let count = self.members.len();
+        let scales = (0..SCALES.len()).filter(|&scale| due(SCALES[scale] * unit));
+        let mut windows: Vec<(usize, Vec<(u32, f64)>)> = scales.map(|scale| (scale, Vec::with_capacity(count))).collect();
+        let mut length = 0;
+        for (&gpu, member) in &mut self.members {
+            member.suspect = false;
+            length = length.max(member.trace.len());
+            for (scale, means) in &mut windows {
+                means.push((gpu, member.trace.mean(SCALES[*scale] * unit)));
+            }
+        }
+        let length = length.min(self.age).min(LONGEST);
+        windows.retain(|(scale, _)| SCALES[*scale] * unit <= length);
+        (length, windows)
     }
 
     fn slow_since_the_start(&mut self, accused: &Accused) {

@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 /// The job's share of time without computing from which on its links are looked at though it never was faster.
 const COMMUNICATES: f64 = 1.0 / 3.0;
 /// Over so long, seconds and steps.
-const LONG: (usize, usize) = (60, 6);
+const LONG: (usize, usize) = (45, 6);
 /// A link is far below the others at this share of their rate, or with so many errors a second, all along.
 const NARROW: f64 = 0.5;
 const ERRORS: f64 = 5.0;

@@ -29,6 +29,23 @@ pub(super) struct NodeTrace {
     pub(super) from_the_start: bool,
 }
 
+/// What is kept of one GPU, bytes: the last minutes of what it shows, and all else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Footprint {
+    pub history: usize,
+    pub beside: usize,
+}
+
+impl Footprint {
+    /// Of a GPU of a job that has been learned.
+    pub fn of_a_gpu() -> Self {
+        let history = super::trace::KEEP * size_of::<f32>();
+        // Its key in the map as well, which is filled by two thirds.
+        let node_of_map = (size_of::<Member>() + size_of::<u32>()) * 3 / 2;
+        Self { history, beside: node_of_map + Fact::COUNT * size_of::<f32>() }
+    }
+}
+
 impl Member {
     /// Facts follow what was seen while nobody was suspected.
     pub(super) fn remember(&mut self, healthy: bool) {
@@ -54,5 +71,15 @@ impl Member {
         let mut row = [f64::NAN; Fact::COUNT];
         row.iter_mut().zip(past).for_each(|(row, &past)| *row = f64::from(past));
         Some(row)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gpu_takes_less_than_a_kibibyte_beside_its_history() {
+        assert!(Footprint::of_a_gpu().beside <= 1024, "{:?}", Footprint::of_a_gpu());
     }
 }

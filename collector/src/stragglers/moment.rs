@@ -35,7 +35,8 @@ impl JobJudge {
             |metric: GpuMetric, gpu: GpuSlot| input.gpus.column(metric as usize).get(gpu.0 as usize).copied().unwrap_or(f64::NAN);
         let mut moment = Moment { second: input.second, ..Moment::default() };
         let (mut busy, mut occupied, mut here) = (Vec::new(), Vec::new(), Vec::new());
-        if self.members.len() != input.members.len() {
+        // One may have gone and another have come.
+        if !self.members.keys().eq(input.members.iter().map(|gpu| &gpu.0)) {
             for gpu in input.members {
                 self.members.entry(gpu.0).or_default();
             }

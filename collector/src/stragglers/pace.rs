@@ -59,7 +59,7 @@ impl Pace {
     }
 }
 
-/// The lag of the first high peak of the autocorrelation, seconds; at least three of them must lie in the stretch.
+/// The lag of the first high peak of the autocorrelation, seconds; at least two and a half of them must lie in the stretch.
 fn step(busy: &[f64]) -> Option<f64> {
     let count = busy.len();
     let mean = busy.iter().sum::<f64>() / count.max(1) as f64;
@@ -72,7 +72,7 @@ fn step(busy: &[f64]) -> Option<f64> {
         let products = flat.iter().zip(&flat[lag..]).map(|(a, b)| a * b).sum::<f64>();
         products / (count - lag) as f64 / power
     };
-    let longest = LONGEST.min(count / 3);
+    let longest = LONGEST.min(count * 2 / 5);
     let lags: Vec<f64> = (0..=longest + 1).take_while(|&lag| lag < count).map(correlation).collect();
     let peaks =
         (SHORTEST..=longest).filter(|&lag| lags.len() > lag + 1 && lags[lag] >= lags[lag - 1] && lags[lag] >= lags[lag + 1]);

@@ -8,6 +8,7 @@ use gridstep_wire::Micros;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
+mod drop;
 mod shift;
 
 pub(crate) fn shared(path: &str) -> PathBuf {
@@ -109,6 +110,12 @@ fn gpt3_with_its_meters_out_of_step_does_not_oscillate() {
     shift::meters(&shared("data/mlperf-smc-gpt3-64x8-h100-ac"), folder.path(), 1);
     let all = incidents(folder.path(), &gpt3_limits(), None);
     assert!(all.iter().all(|incident| incident.cause != "oscillation"), "{all:#?}");
+}
+
+#[test]
+fn lora_on_512_real_gpus_has_no_straggler() {
+    let all = incidents(&shared("data/mlperf-smc-lora-64x8-h100-ac"), &gpt3_limits(), None);
+    assert!(all.iter().all(|incident| incident.kind == Kind::PowerSwing), "{all:#?}");
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub(super) fn meters(from: &Path, to: &Path, seed: u64) {
     write(to, &rows);
 }
 
-fn read(folder: &Path) -> BTreeMap<String, Series> {
+pub(super) fn read(folder: &Path) -> BTreeMap<String, Series> {
     let mut nodes: BTreeMap<String, Series> = BTreeMap::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

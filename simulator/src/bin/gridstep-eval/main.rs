@@ -60,7 +60,7 @@ enum Part {
 fn main() {
     let Arguments { seeds, gpus, null_hours, only, stragglers, from, without, threads, cost, verbose } = Arguments::parse();
     if cost {
-        return print!("{}", cost::table(&gpus));
+        return print!("{}\n{}", cost::table(&gpus), stragglers::cost::table(&gpus));
     }
     let has = |part| without.contains(&part);
     let without = Without {

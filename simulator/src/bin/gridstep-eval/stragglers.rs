@@ -2,6 +2,7 @@
 
 mod baseline;
 mod case;
+pub(crate) mod cost;
 mod fault;
 mod fleet;
 mod job;
