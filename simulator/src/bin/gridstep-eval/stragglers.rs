@@ -6,7 +6,9 @@ pub(crate) mod cost;
 mod fault;
 mod fleet;
 mod job;
+mod readings;
 mod score;
+mod world;
 
 use baseline::BASELINES;
 use case::{Case, NEGATIVES, Sight};

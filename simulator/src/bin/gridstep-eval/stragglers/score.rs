@@ -20,7 +20,7 @@ pub(crate) struct Score {
     pub(crate) gpu_days: f64,
     pub(crate) pages: usize,
     pub(crate) fleets: usize,
-    /// Fleets in which anything was raised.
+    /// Fleets in which anything wrong was raised.
     pub(crate) raised: usize,
     pub(crate) jobs: BTreeMap<String, usize>,
     pub(crate) job_delays: Vec<f64>,
@@ -174,7 +174,8 @@ pub(crate) fn score(setup: &Setup, named: &[Named], outcome: &Outcome, name: &st
             "slow_stage" => setup.has_slow_stage(),
             "slow_everywhere" => setup.congested(),
             "nvlink_errors" => setup.has_errors(),
-            _ => false,
+            // The fault itself, told beside the straggler.
+            _ => last.kind == Kind::GpuFault && !setup.faults.is_empty(),
         };
         if right && matches!(last.cause.as_str(), "stalled" | "slow_stage") {
             score.job_delays.push(at - setup.jobs[0].phases[0].0);
@@ -183,14 +184,14 @@ pub(crate) fn score(setup: &Setup, named: &[Named], outcome: &Outcome, name: &st
         if let Some(missing) = setup.hangs().filter(|_| right) {
             *score.jobs.entry(format!("  of them {}", who_is_missing(missing, &last.summary))).or_default() += 1;
         }
-        if !right && !setup.faults.iter().any(|_| last.kind == Kind::GpuFault) {
-            score.raised += 1;
+        if !right {
             score.wrong.push(format!(
                 "{name} seed {}: {:?} {at:.0} s {} [step {:.2}]",
                 setup.seed, last.kind, last.summary, setup.jobs[0].step
             ));
         }
     }
+    score.raised = usize::from(!score.wrong.is_empty());
     let told = |cause: &str| outcome.incidents.iter().any(|seen| seen.last.cause == cause);
     if setup.hangs().is_some() && !told("stalled") || setup.has_slow_stage() && !told("slow_stage") {
         score.missed.push(format!("{name} seed {}: {:?}", setup.seed, setup.jobs[0]));
