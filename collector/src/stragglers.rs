@@ -54,6 +54,8 @@ pub struct Finding {
     pub at: Micros,
     /// Enough to open an incident.
     pub alarm: bool,
+    /// It rests on power alone, a rough measure of computing: nobody is paged by it.
+    pub by_power: bool,
     /// 1 − speed with / speed without.
     pub slowdown_ratio: f64,
     /// The same by what it is occupied longer than its peers.

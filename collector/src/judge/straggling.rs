@@ -188,7 +188,13 @@ impl Judge {
         let summary = format!("{what} slows {job} by {:.0} %: {}; {}", 100.0 * finding.slowdown_ratio, why, told.join(", "));
         let slowdown = finding.slowdown_ratio;
         let mut magnitude = Map::new();
-        let mut severity = if slowdown >= CRITICAL_SLOWDOWN { Severity::Critical } else { Severity::Warning };
+        let known = finding.verdict.cause != Cause::Unknown;
+        let mut severity = match (finding.by_power, known) {
+            (true, false) => Severity::Info,
+            (true, true) => Severity::Warning,
+            (false, _) if slowdown >= CRITICAL_SLOWDOWN => Severity::Critical,
+            (false, _) => Severity::Warning,
+        };
         let mut summary = summary;
         if let Some(share) = finding.communicates {
             // By how much it slows the job cannot be seen.

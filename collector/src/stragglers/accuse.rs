@@ -170,11 +170,12 @@ impl JobJudge {
         let steady = 4 * trace.steady(scene.window, parts) >= 3 * parts && recent >= 0.4 * accused.effect;
         let known = verdict.cause != Cause::Unknown;
         // Power is a rough measure of computing.
-        let alarm = if now[Fact::SmActive as usize].is_nan() { ALARM_POWER } else { ALARM };
+        let by_power = now[Fact::SmActive as usize].is_nan();
+        let alarm = if by_power { ALARM_POWER } else { ALARM };
         let enough = match (known, learned) {
             (true, true) if scene.window == scene.unit => accused.score >= ALARM_STEP && accused.effect >= LEAST_STEP,
             // A limiter's bit that has been on for a moment is not much of a fact yet.
-            (true, true) if verdict.is_brief(&now) => accused.score >= ALARM,
+            (true, true) if by_power || verdict.is_brief(&now) => accused.score >= ALARM,
             (true, true) => accused.score >= ALARM_FACT,
             // Members differ for good, by their role say, while nothing is remembered.
             (true, false) => accused.score >= if verdict.is_of_now() { SUSPECT } else { ALARM_STEP },
@@ -219,6 +220,8 @@ impl JobJudge {
             )
         };
         let seconds = self.times.len();
+        // A rack that has always been slower was set up so; and by power alone neither racks nor what has always been are told.
+        let by_itself = if by_power { learned && accused.rack.is_empty() } else { learned || accused.rack.is_empty() };
         let since = self.times.get(seconds.saturating_sub(onset)).copied().unwrap_or(scene.input.second);
         Some(Finding {
             job: scene.job,
@@ -227,8 +230,8 @@ impl JobJudge {
             rack: (!accused.rack.is_empty()).then(|| self.rack_of(scene.input, accused.node)).flatten(),
             since: Micros(since * 1_000_000),
             at: scene.at,
-            // A rack that has always been slower was set up so.
-            alarm: enough && (plausible && steady || lenient) && (learned || accused.rack.is_empty()),
+            alarm: enough && (plausible && steady || lenient) && by_itself,
+            by_power,
             slowdown_ratio: slowdown.max(0.0),
             gap,
             communicates: None,

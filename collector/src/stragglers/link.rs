@@ -21,6 +21,8 @@ const COMMUNICATES: f64 = 1.0 / 3.0;
 const LONG: (usize, usize) = (45, 6);
 /// A link is far below the others at this share of their rate, all along.
 const NARROW: f64 = 0.5;
+/// Errors that come with a slower job, at least so many a second.
+const ERRORS: f64 = 2.0;
 
 /// Who has bad links: one node, and one GPU of it where it is that one's own.
 struct Holder {
@@ -47,7 +49,8 @@ impl JobJudge {
         let holder = self.only_holder(input, |gpu| {
             let member = &self.members[&gpu];
             let verdict = cause::explain(&member.facts.row(), Some(&member.past()?), &peers, peers_past.as_ref(), fall, true);
-            matches!(verdict.cause, Cause::NetworkSlow | Cause::NvlinkErrors | Cause::PcieDegraded).then_some(verdict)
+            let of_links = matches!(verdict.cause, Cause::NetworkSlow | Cause::NvlinkErrors | Cause::PcieDegraded);
+            (of_links && tells(&verdict, &member.facts.row())).then_some(verdict)
         })?;
         let mut finding = self.of_holder(job, at, input, holder, peers);
         (finding.slowdown_ratio, finding.gap, finding.score) = (fall, fall, score);
@@ -99,6 +102,7 @@ impl JobJudge {
             since: Micros(self.times.front().copied().unwrap_or(input.second) * 1_000_000),
             at,
             alarm: true,
+            by_power: false,
             slowdown_ratio: 0.0,
             gap: 0.0,
             communicates: None,
@@ -111,6 +115,13 @@ impl JobJudge {
             completeness: 1.0,
         }
     }
+}
+
+/// An error now and then holds nobody up for seconds on end.
+fn tells(verdict: &Verdict, now: &Row) -> bool {
+    let is_rate =
+        |fact: usize| [Fact::NvlinkErrors, Fact::NetworkErrors, Fact::PcieReplays].iter().any(|&rate| rate as usize == fact);
+    verdict.facts.iter().any(|&fact| !is_rate(fact) || now[fact] >= ERRORS)
 }
 
 fn nobody() -> Accused {
@@ -133,6 +144,14 @@ mod tests {
         let mut row = [f64::NAN; Fact::COUNT];
         values.iter().for_each(|&(fact, value)| row[fact as usize] = value);
         row
+    }
+
+    #[test]
+    fn an_error_now_and_then_tells_nothing() {
+        let verdict = |fact: Fact| Verdict { cause: Cause::NvlinkErrors, facts: vec![fact as usize], ruled_out: Vec::new() };
+        let told = |errors: f64| tells(&verdict(Fact::NvlinkErrors), &row(&[(Fact::NvlinkErrors, errors)]));
+        assert_eq!((told(0.3), told(8.0)), (false, true));
+        assert!(tells(&verdict(Fact::PcieWidth), &row(&[(Fact::PcieWidth, 4.0)])));
     }
 
     #[test]

@@ -173,7 +173,7 @@ pub(crate) fn score(setup: &Setup, named: &[Named], outcome: &Outcome, name: &st
             "stalled" => setup.hangs().is_some(),
             "slow_stage" => setup.has_slow_stage(),
             "slow_everywhere" => setup.congested(),
-            "nvlink_errors" => setup.has_errors(),
+            "nvlink_errors" if setup.has_errors() => true,
             // The fault itself, told beside the straggler.
             _ => last.kind == Kind::GpuFault && !setup.faults.is_empty(),
         };
