@@ -5,6 +5,7 @@
 //! and no agent runs.
 
 mod node;
+mod remote;
 mod stream;
 mod tally;
 
@@ -23,6 +24,9 @@ pub(crate) struct Arguments {
     /// Streams; each is a node of its own.
     #[arg(long, default_value_t = 256)]
     pub(crate) nodes: u32,
+    /// Sends the same by Prometheus remote write to this URL in place of a collector.
+    #[arg(long)]
+    pub(crate) remote_write: Option<String>,
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=16))]
     pub(crate) gpus: u32,
     /// Ends by itself after so long; without it, at SIGINT.
@@ -34,7 +38,7 @@ pub(crate) struct Arguments {
     /// Further metrics, once a second, of each GPU.
     #[arg(long, default_value_t = 30)]
     pub(crate) metrics: usize,
-    /// All GPUs draw a quarter more in every second half of so many seconds of UTC: a step whose onset is known. 0: never.
+    /// All GPUs change to another level, between 400 and 650 W, at every multiple of so many seconds of UTC. 0: never.
     #[arg(long, default_value_t = 0.0)]
     pub(crate) step_every: f64,
     /// Share of the nodes whose batches are always two seconds late.
@@ -57,8 +61,13 @@ fn main() -> anyhow::Result<()> {
 
 async fn run(arguments: Arc<Arguments>) -> anyhow::Result<()> {
     let tally = Arc::new(Tally::default());
-    for index in 0..arguments.nodes {
-        tokio::spawn(stream::node(index, arguments.clone(), tally.clone()));
+    match &arguments.remote_write {
+        Some(url) => (0..arguments.nodes).step_by(remote::NODES as usize).for_each(|first| {
+            tokio::spawn(remote::nodes(first, url.clone(), arguments.clone(), tally.clone()));
+        }),
+        None => (0..arguments.nodes).for_each(|index| {
+            tokio::spawn(stream::node(index, arguments.clone(), tally.clone()));
+        }),
     }
     let end = async {
         match arguments.seconds {

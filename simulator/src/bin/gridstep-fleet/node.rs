@@ -138,8 +138,10 @@ impl Node {
 
     fn milliwatts(&mut self, at: i64) -> i64 {
         let t = at as f64 / 1e6;
-        let raised = self.step_every > 0.0 && (t / self.step_every).fract() >= 0.5;
-        let level = if raised { 625.0 } else { 500.0 };
+        let level = match self.step_every {
+            every if every > 0.0 => 400.0 + 250.0 * Random::new((t / every) as u64).unit(),
+            _ => 500.0,
+        };
         ((level + 4.0 * (TAU * 0.3 * t).sin() + 30.0 * (self.random.unit() - 0.5)) * 1000.0) as i64
     }
 
