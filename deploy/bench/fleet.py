@@ -98,6 +98,7 @@ def unix(text):
 
 def measure(subject, nodes):
     command = [f"{BINARIES}/gridstep-fleet", "--nodes", str(nodes), *subject.load]
+    started = time.monotonic()
     fleet = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=open(f"{subject.folder}/fleet.log", "w"), text=True)
     time.sleep(SETTLE)
     begun, cpu, fleet_cpu = time.monotonic(), cpu_seconds(subject.process.pid), cpu_seconds(fleet.pid)
@@ -120,7 +121,8 @@ def measure(subject, nodes):
     cpu, fleet_cpu = cpu_seconds(subject.process.pid) - cpu, cpu_seconds(fleet.pid) - fleet_cpu
     fleet.send_signal(signal.SIGINT)
     counts = json.loads(fleet.communicate(timeout=60)[0].strip().splitlines()[-1])
-    values = nodes * 8 * 40 * wall
+    # Of what was sent: on a busy machine less than was to be.
+    values = counts["values"] * wall / (time.monotonic() - started)
     return {
         "name": subject.name, "gpus": nodes * 8, "cpu": cpu / wall, "us": 1e6 * cpu / values, "rss": rss, "fleet": fleet_cpu / wall,
         "bytes": counts["bytes"] / max(counts["values"], 1), "lost": counts["lost"], "late": counts["behind"], "delays": sorted(delays),
