@@ -104,8 +104,9 @@ impl Live {
                 let mut judge = saved.judge;
                 if saved.basis != basis {
                     info!("configuration or topology has changed since the checkpoint: what was learned stays");
-                    judge.reconfigure(basis.config.clone(), &basis.places);
                 }
+                // In any case: a checkpoint of an older version may not have all of it.
+                judge.reconfigure(basis.config.clone(), &basis.places);
                 judge.hold(Micros::now() + RESUME_HOLD_US);
                 (judge, saved.nodes, saved.announced)
             }
