@@ -266,6 +266,11 @@ impl Judge {
         self.book.take_revisions()
     }
 
+    /// Revisions that wait to be taken are of an incident that has just been opened.
+    pub fn has_opened(&self) -> bool {
+        self.book.has_opened()
+    }
+
     /// Every incident, newest last: all open ones, and the closed ones of the last 24 hours.
     pub fn incidents(&self) -> impl Iterator<Item = &Incident> {
         self.book.incidents().iter()

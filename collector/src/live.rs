@@ -9,7 +9,7 @@ mod swings;
 mod view;
 
 pub(crate) use nodes::{Acked, Full, Joined, Joining};
-pub(crate) use swings::SwingsView;
+pub(crate) use swings::{SwingsView, TurnView};
 pub(crate) use view::{GpuCell, NodeView, View};
 
 use crate::alerts::{AlertsConfig, Announced};
@@ -153,7 +153,13 @@ impl Live {
                     Some(message) => self.take(message),
                     None => break,
                 },
-                _ = advance.tick() => self.judge.advance(Micros::now()),
+                _ = advance.tick() => {
+                    self.judge.advance(Micros::now());
+                    // Who asks is told of a new incident at once, and not with the next view.
+                    if self.judge.has_opened() {
+                        self.publish();
+                    }
+                }
                 _ = publish.tick() => {
                     self.metrics.queue_batches.set(inbound.len() as i64);
                     self.publish();

@@ -339,7 +339,8 @@ pub struct Claim {
 /// The least of: 0.4 of the bins' rate, 4 Hz; of the slowest sources' rate 0.4, or 0.44, where interpolation leaves half of the amplitude, if the
 /// sources' phases are spread, so that aliases are not; where the clocks' errors leave half of the amplitude.
 pub fn claim(sampling: Sampling) -> Claim {
-    let slowest = sampling.slowest.max(1e-3);
+    // As fine as the bins, but for a jitter.
+    let slowest = if sampling.slowest > 1.05 * BIN { sampling.slowest } else { 0.0 };
     let sampled = if sampling.phases > SPREAD { (CLAIMED, ClaimReason::Phases) } else { (HALF_LEFT, ClaimReason::Sampling) };
     let clocks = if sampling.clock > 0.0 { (LN_2 / 2.0).sqrt() / (std::f64::consts::PI * sampling.clock) } else { f64::INFINITY };
     let all = [
@@ -352,9 +353,10 @@ pub fn claim(sampling: Sampling) -> Claim {
 }
 
 /// What is sampled at the same instants cannot tell a line of f hertz from one of rate − f hertz; hertz. None: the phases are spread, and what is
-/// faster than half of the rate shows by less than a tenth.
+/// faster than half of the rate shows by less than a tenth. Those of sensors that are read as often as they publish are: each has its own.
 pub fn alias(hertz: f64, sampling: Sampling) -> Option<f64> {
-    (sampling.phases > SPREAD && sampling.typical > 0.0).then(|| 1.0 / sampling.typical - hertz)
+    let at_once = sampling.phases > SPREAD && sampling.typical > 1.5 * sampling.hold;
+    (at_once && sampling.typical > 0.0).then(|| 1.0 / sampling.typical - hertz)
 }
 
 /// Quantile 1 − p of F(2, 2K): K (p^(−1/K) − 1).
@@ -408,8 +410,9 @@ mod tests {
 
     #[test]
     fn what_is_sampled_at_once_may_be_an_alias() {
-        let together = Sampling { slowest: 2.0, typical: 2.0, phases: 1.0, ..FINE };
+        let together = Sampling { slowest: 2.0, typical: 2.0, phases: 1.0, hold: 0.0, ..FINE };
         assert!((alias(0.0915, together).unwrap() - 0.4085).abs() < 1e-9);
         assert_eq!(alias(0.0915, Sampling { phases: 0.1, ..together }), None);
+        assert_eq!(alias(0.0915, Sampling { phases: 1.0, ..FINE }), None);
     }
 }

@@ -142,7 +142,7 @@ fn gpt3_on_512_real_gpus() {
     assert_eq!(oscillations.len(), 1, "{all:#?}");
     let frequency = oscillations[0].magnitude["frequency_hz"].as_f64().unwrap();
     assert!((frequency / 0.0915 - 1.0).abs() < 0.015, "{frequency} Hz");
-    for incident in &all { println!("{} {} {} {:?}", incident.cause, incident.opened_at.seconds(), incident.started_at.seconds(), incident.closed_at); }
+
     let amplitude = oscillations[0].magnitude["amplitude_watts"].as_f64().unwrap();
     assert!((35e3..45e3).contains(&amplitude), "{amplitude} W");
     assert!(all.iter().filter(|incident| incident.cause.starts_with("step")).count() <= 3);

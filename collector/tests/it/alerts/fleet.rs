@@ -101,6 +101,9 @@ async fn what_we_ship_works_on_a_fleet() {
     let mut config = crate::collector::config(&folder.path().join("state"));
     config.edge.alerts.alertmanager =
         super::config(folder.path(), &[format!("http://{}", alertmanager.address)]).edge.alerts.alertmanager;
+    let topology = folder.path().join("topology.csv");
+    std::fs::write(&topology, "node,rack,feeder\nnode00000,r0,f0\nnode00001,r0,f0\n").unwrap();
+    config.edge.topology = Some(topology);
     let server = Server::start(config).await.unwrap();
     let start = Micros::now().seconds() + 1.0;
     let agents = Agents::start(folder.path(), server.grpc, start);
@@ -130,6 +133,9 @@ async fn check_expressions(prometheus: &Prometheus) {
         let mut count = 0;
         while count == 0 {
             count = prometheus.query(&expression).await.len();
+            if dashboard::is_rare(&panel) {
+                break;
+            }
             assert!(count > 0 || begun.elapsed() < PATIENCE, "{panel}: no data from {expression}");
             if count == 0 {
                 tokio::time::sleep(Duration::from_millis(200)).await;
