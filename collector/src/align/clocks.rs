@@ -239,8 +239,7 @@ mod tests {
     }
 
     fn is_off(stated: f64, arrival: f64, lag: Option<f64>) -> Option<f64> {
-        let clock =
-            ClockView { stated_error_seconds: Some(stated), arrival_offset_seconds: Some(arrival), lag_seconds: lag };
+        let clock = ClockView { stated_error_seconds: Some(stated), arrival_offset_seconds: Some(arrival), lag_seconds: lag };
         clock.off(&fleet(clock), 1.0).map(|off| off.seconds)
     }
 

@@ -6,14 +6,14 @@
 mod clocks;
 mod contributors;
 mod figures;
+mod leaving;
 mod places;
 mod recurring;
 mod report;
 mod second;
-mod leaving;
 
-pub(super) use report::object;
 pub use figures::{FeederPower, Figure, LevelPower, Levels};
+pub(super) use report::object;
 
 use super::Judge;
 use crate::align::Sampling;
@@ -26,8 +26,8 @@ use crate::power::{Basis, Cycle, Domain, Finding, History, Input, Limits, Resolv
 use gridstep_wire::Micros;
 use places::Places;
 use report::Told;
-use serde::{Deserialize, Serialize};
 use second::Second;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Whose sum a finding is about: the fleet's, or that of the feeder with this index.

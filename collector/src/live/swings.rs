@@ -1,8 +1,8 @@
 //! What the judging knows of power beside the sum itself, for the API and metrics.
 
+use crate::fleet::NodeSlot;
 use crate::incidents::rfc3339;
 use crate::judge::{Figure, Judge, Levels};
-use crate::fleet::NodeSlot;
 use crate::power::forecast::{Scored, Turn};
 use crate::power::oscillation::ClaimReason;
 use crate::power::{BandPower, Coincidence, Forecast, Oscillation, Quarter, Ramp};

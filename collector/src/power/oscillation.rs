@@ -343,11 +343,7 @@ pub fn claim(sampling: Sampling) -> Claim {
     let slowest = if sampling.slowest > 1.05 * BIN { sampling.slowest } else { 0.0 };
     let sampled = if sampling.phases > SPREAD { (CLAIMED, ClaimReason::Phases) } else { (HALF_LEFT, ClaimReason::Sampling) };
     let clocks = if sampling.clock > 0.0 { (LN_2 / 2.0).sqrt() / (std::f64::consts::PI * sampling.clock) } else { f64::INFINITY };
-    let all = [
-        (CLAIMED / BIN, ClaimReason::Bins),
-        (sampled.0 / slowest, sampled.1),
-        (clocks, ClaimReason::Clocks),
-    ];
+    let all = [(CLAIMED / BIN, ClaimReason::Bins), (sampled.0 / slowest, sampled.1), (clocks, ClaimReason::Clocks)];
     let least = all.into_iter().fold(all[0], |least, one| if one.0 < least.0 { one } else { least });
     Claim { hertz: least.0, reason: least.1 }
 }

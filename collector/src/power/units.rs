@@ -204,7 +204,8 @@ impl Units {
 
     /// The sum of some units in bins, oldest first, the newest being that of the last bin; before the bins that are kept, from seconds.
     pub fn sum_in_bins(&self, is_in: &[bool]) -> Vec<f64> {
-        let sum = |row: &Vec<f32>| row.iter().zip(is_in).filter(|(_, is_in)| **is_in).map(|(&watts, _)| f64::from(watts)).sum::<f64>();
+        let sum =
+            |row: &Vec<f32>| row.iter().zip(is_in).filter(|(_, is_in)| **is_in).map(|(&watts, _)| f64::from(watts)).sum::<f64>();
         let Some(fine) = self.fine.first(BIN_US) else { return Vec::new() };
         let mut all = Vec::new();
         if let Some(first) = self.coarse.first(SECOND_US) {

@@ -137,7 +137,8 @@ fn out_of_step(seeds: std::ops::RangeInclusive<u64>) {
 #[test]
 fn gpt3_on_512_real_gpus() {
     let config = gpt3_limits();
-    let all = incidents(&shared("data/mlperf-smc-gpt3-64x8-h100-ac"), &config, None);
+    let folder = shared("data/mlperf-smc-gpt3-64x8-h100-ac");
+    let all = incidents(&folder, &config, None);
     let oscillations: Vec<&Incident> = all.iter().filter(|incident| incident.cause == "oscillation").collect();
     assert_eq!(oscillations.len(), 1, "{all:#?}");
     let frequency = oscillations[0].magnitude["frequency_hz"].as_f64().unwrap();
@@ -145,6 +146,9 @@ fn gpt3_on_512_real_gpus() {
 
     let amplitude = oscillations[0].magnitude["amplitude_watts"].as_f64().unwrap();
     assert!((35e3..45e3).contains(&amplitude), "{amplitude} W");
+    let cycles = (oscillations[0].opened_at.seconds() - shift::steady_from(&shift::read(&folder))) * 0.0915;
+    println!("told {cycles:.2} cycles after the begin of the first steady minute");
+    assert!((0.0..4.0).contains(&cycles), "first told after {cycles} cycles");
     assert!(all.iter().filter(|incident| incident.cause.starts_with("step")).count() <= 3);
     assert!(all.iter().all(|incident| incident.kind == Kind::PowerSwing));
 }

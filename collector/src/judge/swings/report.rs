@@ -276,7 +276,8 @@ impl Judge {
             Scope::Feeder(index) => self.swings.feeders[index].name.clone(),
             _ => incident.subject.feeder.clone().unwrap_or_default(),
         };
-        let takes_part = |who: &Contributor| who.who.get("feeder").is_some_and(|feeder| *feeder == name) && who.share >= TAKES_PART;
+        let takes_part =
+            |who: &Contributor| who.who.get("feeder").is_some_and(|feeder| *feeder == name) && who.share >= TAKES_PART;
         if matches!(scope, Scope::Feeder(_)) {
             return incident.contributors.iter().any(takes_part);
         }

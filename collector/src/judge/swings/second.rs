@@ -60,12 +60,7 @@ pub(super) fn alike(a: f64, b: f64) -> bool {
 
 impl Swings {
     /// Looks at the bin that has just been judged. Gives the second oscillation when it opens, changes or ends.
-    pub(super) fn judge_second(
-        &mut self,
-        at: Micros,
-        completeness: f64,
-        judged: &Judged<'_>,
-    ) -> Option<Oscillation> {
+    pub(super) fn judge_second(&mut self, at: Micros, completeness: f64, judged: &Judged<'_>) -> Option<Oscillation> {
         let first = self.fleet.oscillation.running().map(|first| first.frequency_hz);
         let runs = self.second.running().is_some();
         let Some(hertz) = first.or_else(|| self.second.running().map(|second| second.frequency_hz)) else {

@@ -71,7 +71,8 @@ impl Score {
     /// None: too few were held against what came.
     pub fn scored(&self) -> Option<Scored> {
         let count = self.errors.len();
-        let rms = |of: fn(&(f64, f64)) -> f64| (self.errors.iter().map(|error| of(error).powi(2)).sum::<f64>() / count as f64).sqrt();
+        let rms =
+            |of: fn(&(f64, f64)) -> f64| (self.errors.iter().map(|error| of(error).powi(2)).sum::<f64>() / count as f64).sqrt();
         let scored = Scored { ahead_seconds: AHEAD, error_watts: rms(|e| e.0), persistence_error_watts: rms(|e| e.1), count };
         (count >= LEAST).then_some(scored)
     }

@@ -41,7 +41,9 @@ pub(super) fn is_rare(title: &str) -> bool {
 pub(super) fn metrics() -> BTreeSet<String> {
     let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
     let rules = RULES.lines().filter(|line| !line.trim_start().starts_with('#'));
-    let texts = rules.map(str::to_owned).chain(expressions().into_iter().filter(|(title, _)| !is_rare(title)).map(|(_, expression)| expression));
+    let texts = rules
+        .map(str::to_owned)
+        .chain(expressions().into_iter().filter(|(title, _)| !is_rare(title)).map(|(_, expression)| expression));
     let words = texts.flat_map(|text| text.split(word).map(str::to_owned).collect::<Vec<_>>());
     words.filter(|word| word.starts_with("gridstep_")).collect()
 }
