@@ -61,9 +61,9 @@ pub struct Usual {
 impl Usual {
     pub fn of(clocks: &[ClockView]) -> Self {
         let median = |values: Vec<f64>| {
+            let middle = values.len() / 2;
             let mut values = values;
-            values.sort_by(f64::total_cmp);
-            if values.len() < FLEET { 0.0 } else { values[values.len() / 2] }
+            if values.len() < FLEET { 0.0 } else { *values.select_nth_unstable_by(middle, f64::total_cmp).1 }
         };
         let stated = clocks.iter().filter_map(|clock| clock.stated_error_seconds).map(f64::abs).collect();
         let ways = clocks.iter().filter_map(|clock| clock.arrival_offset_seconds).map(f64::abs).collect();

@@ -64,6 +64,10 @@ impl Judge {
 
     /// Sources of nodes whose clocks are off say nothing of what is fast.
     fn leave_untimed(&mut self, off: &[Option<Off>]) {
+        if off.iter().all(Option::is_none) {
+            self.swings.leave_untimed(Vec::new(), 0.0);
+            return;
+        }
         let is_off = |node: u32| off.get(node as usize).copied().flatten();
         let sources: Vec<(u32, Off)> = match self.basis.unwrap_or_default() {
             Basis::Gpu => (0..).zip(self.fleet.gpus()).filter_map(|(gpu, of)| Some((gpu, is_off(of.node.0)?))).collect(),

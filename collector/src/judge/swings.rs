@@ -172,7 +172,9 @@ impl Swings {
 
     fn judge(&mut self, bin: &Bin<'_>, judged: &Judged<'_>, found: &mut Vec<Found>) {
         for &(source, watts) in bin.joined {
-            self.units.add(self.places.unit_of[source as usize] as usize, watts);
+            if let Some(&unit) = self.places.unit_of.get(source as usize) {
+                self.units.add(unit as usize, watts);
+            }
         }
         self.units.push(bin.at, bin.watts, &self.places.unit_of, self.places.units.len());
         let input = Input {

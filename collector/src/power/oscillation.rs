@@ -152,8 +152,8 @@ impl OscillationJudge {
         let claim = claim_limit(view.sampling);
         let seconds = stretch.len() as f64 * BIN;
         let rough = spectrum::strongest_rate(stretch, CYCLES / seconds, claim)?;
-        let timed = view.untimed.newest(view.history, stretch.len(), rough);
-        let stretch = if view.untimed.from_hz().is_some() { &timed } else { stretch };
+        let timed = view.untimed.from_hz().map(|_| view.untimed.newest(view.history, stretch.len(), rough));
+        let stretch = timed.as_deref().unwrap_or(stretch);
         let line = spectrum::fit(stretch, rough, claim)?;
         let hertz = line.frequency_hz;
         let enough = line.amplitude_watts() / gain(hertz, view.sampling) > view.limits.oscillation_at(hertz, view.bands);

@@ -59,7 +59,8 @@ fn shown(name: &str, value: &Value) -> Option<(String, String)> {
     if let Value::Bool(holds) = value {
         return holds.then(|| (escape(&name.replace('_', " ")), "yes".into()));
     }
-    let value = value.as_f64()?;
+    // What was to come then is no news of what was.
+    let value = value.as_f64().filter(|_| !name.starts_with("next_"))?;
     let plain = |suffix: &str| escape(&name.strip_suffix(suffix).unwrap_or(name).replace('_', " "));
     Some(match name {
         "watts_per_second" => ("steepest".into(), format!("{}/s", change(value))),

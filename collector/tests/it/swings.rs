@@ -306,6 +306,8 @@ fn another_job_that_swings_is_another_oscillation() {
     let (_, seen, _) = fleet.seen.iter().find(|(id, ..)| *id == both[1].id).unwrap();
     assert!((120.0..126.5).contains(seen), "seen at {seen} s");
     assert!(fleet.judge.second_oscillation().is_some());
+    let jobs: Vec<Option<&str>> = both.iter().map(|line| line.subject.job.as_deref()).collect();
+    assert_eq!(jobs, [None, Some("mixtral")]);
     // The first ends before the second does: that stays what it is.
     fleet.run(340.0, |_| 0.3, watts);
     let both = oscillations(&fleet);

@@ -32,6 +32,8 @@ const IMPUTED: f64 = 0.5;
 const JOB_ENDS: f64 = 2.0;
 /// A frequency is a multiple of another within this share.
 const HARMONIC: f64 = 0.05;
+/// A second oscillation whose share of one job is larger is that job's.
+const MOST: f64 = 0.5;
 /// A feeder takes part in an oscillation whose share in it is so large.
 const TAKES_PART: f64 = 0.1;
 /// With less of the data nothing is confirmed.
@@ -385,19 +387,24 @@ impl Judge {
         }
         let mut evidence = self.togetherness(seen.moved.simultaneity);
         evidence.extend(self.carried(&seen.magnitude));
+        let contributors = self.contributors(&seen.moved.watts, seen.changed_at, seen.falls);
+        let mut subject = self.subject(found.scope);
+        if found.scope == Scope::Others {
+            subject.job = most_of_it(&contributors);
+        }
         Report {
             at: found.at,
             started_at: seen.started_at,
             cause: seen.cause,
             severity: seen.severity,
-            subject: self.subject(found.scope),
+            subject,
             completeness: (found.completeness * 1e4).round() / 1e4,
             confirmed: seen.confirmed,
             summary,
             magnitude: seen.magnitude,
             evidence,
             ruled_out: Vec::new(),
-            contributors: self.contributors(&seen.moved.watts, seen.changed_at, seen.falls),
+            contributors,
         }
     }
 
@@ -409,7 +416,7 @@ impl Judge {
         let gain = (oscillation::gain(hertz, sampling) * 1e4).round() / 1e4;
         let mut all = vec![evidence("gain_ratio", gain), evidence("clock_error_seconds", (sampling.clock * 1e4).round() / 1e4)];
         all.push(evidence("phase_spread_ratio", (sampling.phases * 1e4).round() / 1e4));
-        all.extend(oscillation::alias(hertz, sampling).map(|alias| evidence("alias_hertz", (alias * 1e4).round() / 1e4)));
+        all.extend(oscillation::alias(hertz, sampling).map(|alias| evidence("alias_hz", (alias * 1e4).round() / 1e4)));
         all
     }
 
@@ -424,6 +431,12 @@ impl Judge {
             }
         }
     }
+}
+
+/// The job that swings, where it is one: two oscillations of a fleet have two subjects.
+fn most_of_it(contributors: &[Contributor]) -> Option<String> {
+    let job = |who: &Contributor| who.who.get("job").and_then(Value::as_str).filter(|_| who.share > MOST).map(str::to_owned);
+    contributors.iter().find_map(job)
 }
 
 impl Book {
