@@ -28,7 +28,7 @@ bench: deps ## what the agent costs beside its peers, docs/performance.md; takes
 
 lint: ## formatting and clippy, warnings are errors
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --features gridstep-simulator/eval --locked -- -D warnings
+	cargo clippy --workspace --all-targets --features gridstep-simulator/eval,gridstep-simulator/fleet --locked -- -D warnings
 
 rules: ## alert rules and examples for Prometheus and Alertmanager, by their own tools
 	promtool check config deploy/prometheus/prometheus.yml

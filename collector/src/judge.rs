@@ -223,10 +223,15 @@ impl Judge {
     }
 
     /// Board power of one GPU. Samples of one GPU come in the order of their stamps; older ones are counted as late.
+    #[inline]
     pub fn put_gpu_power(&mut self, gpu: GpuSlot, ts: Micros, watts: f64) {
-        self.swings.arrivals.put(gpu.0 as usize, ts, self.now);
-        self.gpu_power.put(gpu.0 as usize, ts, watts as f32);
-        self.dwell(gpu, ts, watts as f32);
+        let slot = gpu.0 as usize;
+        self.swings.arrivals.put(slot, ts, self.now);
+        self.gpu_power.put(slot, ts, watts as f32);
+        // Of one without a job nobody asks what it does.
+        if self.gpu_job.get(slot).is_some_and(Option::is_some) {
+            self.dwell(gpu, ts, watts as f32);
+        }
     }
 
     /// Whole-node power, measured at the BMC, PDU or PSU.

@@ -141,8 +141,11 @@ impl Arrivals {
         if self.now.len() <= source {
             self.now.resize(source + 1, UNKNOWN);
         }
-        let micros = arrival.0.saturating_sub(ts.0).clamp(i64::from(i32::MIN) + 1, i64::from(UNKNOWN) - 1) as i32;
-        self.now[source] = self.now[source].min(micros);
+        let micros = arrival.0.saturating_sub(ts.0);
+        let least = &mut self.now[source];
+        if micros < i64::from(*least) {
+            *least = micros.max(i64::from(i32::MIN) + 1) as i32;
+        }
     }
 
     pub fn advance(&mut self, now: Micros) {

@@ -96,10 +96,10 @@ impl Sources {
         }
     }
 
-    /// Every source that has spoken since `deadline` has passed this instant; the deadline, if none has.
-    pub(super) fn passed(&self, deadline: Micros) -> Micros {
-        let speaking = self.recent.iter().map(|recent| recent.ts).filter(|&ts| ts > deadline);
-        speaking.min().unwrap_or(deadline)
+    /// Whether every source that has spoken since `deadline` has passed this instant; whether the deadline has, if none has spoken.
+    pub(super) fn have_passed(&self, instant: Micros, deadline: Micros) -> bool {
+        let mut speaking = self.recent.iter().map(|recent| recent.ts).filter(|&ts| ts > deadline);
+        speaking.next().unwrap_or(deadline) >= instant && speaking.all(|ts| ts >= instant)
     }
 
     /// Lets the sources in that have a value here for the first time.

@@ -28,6 +28,9 @@ use std::f64::consts::LN_2;
 pub const CYCLES: f64 = 3.0;
 /// Least share of variance explained.
 pub const EXPLAINED: f64 = 0.35;
+/// A candidate is fitted if it comes up to this share of the limits before: it is off the spectrum's frequency by an eighth of a cycle in the stretch
+/// at most, which costs the fundamental 3 % and its fourth harmonic more than half.
+const WORTH_A_FIT: f64 = 0.5;
 /// Stretches looked at, seconds.
 const STRETCHES: [f64; 11] = [4.0, 5.6, 8.0, 11.2, 16.0, 22.4, 32.0, 45.0, 64.0, 90.0, 128.0];
 /// A cycle that swings by less than this share of the newest two is before the onset.
@@ -154,9 +157,18 @@ impl OscillationJudge {
         let rough = spectrum::strongest_rate(stretch, CYCLES / seconds, claim)?;
         let timed = view.untimed.from_hz().map(|_| view.untimed.newest(view.history, stretch.len(), rough));
         let stretch = timed.as_deref().unwrap_or(stretch);
+        let size = |line: &spectrum::Line| {
+            let hertz = line.frequency_hz;
+            line.amplitude_watts() / gain(hertz, view.sampling) / view.limits.oscillation_at(hertz, view.bands)
+        };
+        // Most are nothing, and that is cheaper seen than how much of it.
+        let near = spectrum::at(stretch, rough, claim)?;
+        if size(&near) < WORTH_A_FIT || near.explained < WORTH_A_FIT * EXPLAINED {
+            return None;
+        }
         let line = spectrum::fit(stretch, rough, claim)?;
         let hertz = line.frequency_hz;
-        let enough = line.amplitude_watts() / gain(hertz, view.sampling) > view.limits.oscillation_at(hertz, view.bands);
+        let enough = size(&line) > 1.0;
         if !enough || line.explained < EXPLAINED || hertz * seconds < CYCLES || hertz > claim {
             return None;
         }

@@ -78,7 +78,13 @@ impl Units {
     pub fn push(&mut self, at: Micros, watts: &[f32], unit_of: &[u32], units: usize) {
         let row = self.fine.push(at, BIN_US, FINE);
         row.resize(units, 0.0);
-        watts.iter().zip(unit_of).for_each(|(watts, &unit)| row[unit as usize] += watts);
+        let mut rest = watts;
+        // A node's boards stand side by side.
+        for run in unit_of[..watts.len().min(unit_of.len())].chunk_by(|a, b| a == b) {
+            let (own, others) = rest.split_at(run.len());
+            row[run[0] as usize] += own.iter().sum::<f32>();
+            rest = others;
+        }
     }
 
     /// A value came late.
