@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 const CAUSE: &str = "clock_skewed";
 /// So long ago it began, when it is told, microseconds.
 const LASTS_US: i64 = LASTS as i64 * 1_000_000;
+/// A clock that its agent alone calls off is taken to be off by so much, seconds: what is above 1 Hz goes without it.
+const DOUBTED: f64 = 0.1;
 /// An offset that has changed by this share is told anew.
 const CHANGED: f64 = 0.25;
 
@@ -74,7 +76,15 @@ impl Judge {
             Basis::Node => (0..self.fleet.nodes().len() as u32).filter_map(|node| Some((node, is_off(node)?))).collect(),
             Basis::Meter => Vec::new(),
         };
-        let worst = sources.iter().map(|(_, off)| off.seconds.abs()).fold(0.0, f64::max);
+        // Where most are off, the others do not stand for them.
+        let all = if self.basis == Some(Basis::Node) { self.fleet.nodes().len() } else { self.fleet.gpus().len() };
+        if 2 * sources.len() > all {
+            self.swings.leave_untimed(Vec::new(), 0.0);
+            return;
+        }
+        // A bound is not an offset: by its arrivals, a clock that only its agent doubts is not further off than they can tell.
+        let known = |off: &Off| if off.is_stated { off.seconds.min(DOUBTED) } else { off.seconds.abs() };
+        let worst = sources.iter().map(|(_, off)| known(off)).fold(0.0, f64::max);
         self.swings.leave_untimed(sources.into_iter().map(|(source, _)| source).collect(), worst);
     }
 }

@@ -1,6 +1,6 @@
 //! Swings of a small fleet, fed by hand: 8 nodes of 8 GPUs at 10 Hz on two feeders, one job.
 
-use gridstep_collector::fleet::{GpuSlot, Place};
+use gridstep_collector::fleet::{GpuSlot, NodeMetric, NodeSlot, Place};
 use gridstep_collector::incidents::{Incident, Kind, Severity, State};
 use gridstep_collector::judge::{Judge, JudgeConfig};
 use gridstep_collector::power::{BandLimit, FeederLimits};
@@ -196,10 +196,10 @@ fn a_clock_that_is_off_is_told() {
     let off = |node: usize| if node == 5 { 0.12 } else { 0.0 };
     let job = |t: f64| 300.0 + 60.0 * ((1.1 * t).sin() + (2.7 * t).sin() + (0.05 * t * t).sin());
     fleet.run(130.0, |node| 0.3 - off(node), |node, t| Some(job(t - off(node))));
-    let clock = fleet.judge.clock(gridstep_collector::fleet::NodeSlot(5));
+    let clock = fleet.judge.clock(NodeSlot(5));
     assert!((clock.arrival_offset_seconds.unwrap() + 0.12).abs() < 0.01, "{clock:?}");
     assert!((clock.lag_seconds.unwrap() - 0.12).abs() < 0.03, "{clock:?}");
-    assert!(fleet.judge.clock(gridstep_collector::fleet::NodeSlot(2)).lag_seconds.unwrap().abs() < 0.03);
+    assert!(fleet.judge.clock(NodeSlot(2)).lag_seconds.unwrap().abs() < 0.03);
 }
 
 /// Whenever the second comes: soon, it makes the first a larger one; later, it is one of its own.
@@ -251,6 +251,24 @@ fn a_clock_that_is_off_is_one_incident_and_ends() {
     }
     let offset = clocks(&fleet)[0].magnitude["clock_offset_seconds"].as_f64().unwrap();
     assert!((offset / 0.12 - 1.0).abs() < 0.25, "{offset} s");
+}
+
+/// A node that nothing keeps on time says 16 s; that is a bound, and by its arrivals it is right enough for what is slow.
+#[test]
+fn a_clock_that_its_agent_doubts_is_left_out_of_what_is_fast_alone() {
+    for (doubted, from) in [(1, Some(1.0)), (8, None)] {
+        let mut fleet = Fleet::new(config(448_000.0));
+        for second in 0..120 {
+            for node in 0..NODES as u32 {
+                let error = if node < doubted { 16.0 } else { 0.002 };
+                fleet.judge.put_node(NodeSlot(node), NodeMetric::ClockError, at(f64::from(second) + 0.5), error);
+            }
+            fleet.run(f64::from(second + 1), |_| 0.3, |_, _| Some(300.0));
+        }
+        assert_eq!(fleet.judge.untimed_from_hz(), from, "{doubted} nodes");
+        // Where no clock is kept, none stands out.
+        assert_eq!(clocks(&fleet).len(), usize::from(doubted == 1), "{:#?}", clocks(&fleet));
+    }
 }
 
 /// Three nodes of eight are off by a third of a second: at 1.5 Hz they would halve the sum's swing. What is said of it is said of the rest.
