@@ -90,10 +90,13 @@ impl Judge {
 }
 
 fn summary(node: &str, off: Off) -> String {
-    let ms = (off.seconds.abs() * 1e3).round();
+    let by = match off.seconds.abs() {
+        seconds if seconds >= 1.0 => format!("{seconds:.1} s"),
+        seconds => format!("{:.0} ms", seconds * 1e3),
+    };
     match off.is_stated {
-        true => format!("{node}: its clock may be off by {ms} ms, by its own account"),
-        false => format!("{node}: its clock is {ms} ms {}", if off.seconds > 0.0 { "ahead" } else { "behind" }),
+        true => format!("{node}: its clock may be off by {by}, by its own account"),
+        false => format!("{node}: its clock is {by} {}", if off.seconds > 0.0 { "ahead" } else { "behind" }),
     }
 }
 
