@@ -25,18 +25,26 @@ pub(super) struct Moved {
 }
 
 impl Judge {
-    /// From level to level: means over a cycle (5 s without one) on both sides, as far as they are known.
+    /// From level to level: means over whole cycles (5 s without one) on both sides, over up to a minute where the levels are as steady, as
+    /// far as they are known.
     pub(super) fn moved_in_step(&self, scope: Scope, step: &Step) -> Moved {
         let units = &self.swings.units;
         let domain = self.domain(scope);
         let length = domain.oscillation.cycle().map_or(5.0, |cycle| cycle.period * (5.0 / cycle.period).ceil());
-        let length = (length * 1e6) as i64;
+        // Of what is further back seconds are known, which must not reach into the change.
+        let span = |steady: f64| match steady > 2.0 * length {
+            true => ((steady - 1.0) * 1e6) as i64,
+            false => (length * 1e6) as i64,
+        };
+        let apart = |span: i64| if span > (length * 1e6) as i64 { 500_000 } else { 0 };
+        let (before, after) = (span(step.steady_seconds.0), span(step.steady_seconds.1));
         let rise = (step.rise_seconds * 1e6) as i64 + 100_000;
         let begun = step.started_at - rise;
         let now = domain.history.last().unwrap_or(step.opened_at) + 100_000;
         let over = step.over_at.min(now - 300_000);
-        let before = units.mean(begun - length, begun);
-        let mut after = units.mean(over, now.min(over + length));
+        let before = units.mean(begun - before - apart(before), begun - apart(before));
+        let over = over + apart(after);
+        let mut after = units.mean(over, now.min(over + after));
         after.resize(before.len(), 0.0);
         let watts: Vec<f64> = after.iter().zip(&before).map(|(after, before)| after - before).collect();
         let halfway = units.halfway(&before, &after, begun - 1_000_000, now);
