@@ -53,7 +53,11 @@ impl Judge {
     }
 
     pub(super) fn moved_in_oscillation(&self, scope: Scope, line: &Oscillation) -> Moved {
-        Moved { watts: self.within(scope, self.swings.units.swing(line.frequency_hz)), simultaneity: None }
+        let mut watts = self.swings.units.swing(line.frequency_hz);
+        if scope == Scope::Others {
+            (0..watts.len()).filter(|&unit| !self.swings.second.has(unit)).for_each(|unit| watts[unit] = 0.0);
+        }
+        Moved { watts: self.within(scope, watts), simultaneity: None }
     }
 
     /// What belongs to the scope; nothing of the others.
@@ -70,8 +74,9 @@ impl Judge {
         watts
     }
 
-    /// Shares by job, rack, feeder and node; the shares of one level sum to 1, what is small is «other».
-    pub(super) fn contributors<'a>(&'a self, moved: &[f64]) -> Vec<Contributor> {
+    /// Shares by job, rack, feeder and node; the shares of one level sum to 1, what is small is «other». Jobs as they were at the change, which is one
+    /// since that instant.
+    pub(super) fn contributors<'a>(&'a self, moved: &[f64], since: Micros, falls: bool) -> Vec<Contributor> {
         let total: f64 = moved.iter().sum();
         if total.abs() < 1e-6 {
             return Vec::new();
@@ -79,7 +84,7 @@ impl Judge {
         let basis = self.basis.unwrap_or_default();
         let units = &self.swings.places.units;
         let node = |unit: usize| units.get(unit).map_or(usize::MAX, |unit| unit.node as usize);
-        let job = |unit: usize| units.get(unit)?.job.map(|job| self.fleet.jobs()[job as usize].as_str());
+        let job = |unit: usize| units.get(unit)?.job_of_change(since, falls).map(|job| self.fleet.jobs()[job as usize].as_str());
         let place = |unit: usize| self.fleet.nodes().get(node(unit)).filter(|_| basis != Basis::Meter)?.place.as_ref();
         let name = |unit: usize| match basis {
             Basis::Meter => None,

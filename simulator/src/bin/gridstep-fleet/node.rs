@@ -56,7 +56,8 @@ fn swept(count: usize) -> Vec<(u32, i64)> {
         _ => 0,
     };
     // Its job and whether it is up are always told.
-    let (told, others): (Vec<_>, Vec<_>) = catalog::GPU.iter().zip(1..).partition(|(metric, _)| matches!(metric.name, "job" | "up"));
+    let (told, others): (Vec<_>, Vec<_>) =
+        catalog::GPU.iter().zip(1..).partition(|(metric, _)| matches!(metric.name, "job" | "up"));
     let swept = others.into_iter().filter(|(metric, _)| metric.rate != Rate::Power);
     told.into_iter().chain(swept).take(count).map(|(metric, id)| (id, usual(metric.name))).collect()
 }
@@ -103,7 +104,9 @@ impl Node {
         let gpu = |index| pb::Gpu { index, uuid: uuid(index), model: "NVIDIA H100 80GB HBM3".into(), ..Default::default() };
         pb::Declare {
             metrics: catalog::GPU.iter().zip(1..).map(|(metric, id)| metric.declare(id)).collect(),
-            entities: (0..self.gpus).map(|index| pb::Entity { id: index + 1, what: Some(pb::entity::What::Gpu(gpu(index))) }).collect(),
+            entities: (0..self.gpus)
+                .map(|index| pb::Entity { id: index + 1, what: Some(pb::entity::What::Gpu(gpu(index))) })
+                .collect(),
             jobs: vec![pb::Job { id: 1, name: "pretrain".into(), ..Default::default() }],
         }
     }

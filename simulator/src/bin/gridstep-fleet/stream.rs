@@ -45,8 +45,15 @@ pub(crate) async fn node(index: u32, arguments: Arc<Arguments>, tally: Arc<Tally
     sleep(Duration::from_micros((random.unit() * BATCH_US as f64) as u64)).await;
     let late = if random.unit() < arguments.late { LATE } else { Duration::from_secs_f64(0.005 + 0.075 * random.unit()) };
     let node = Node::new(index, &arguments, Micros::now().0);
-    let mut sender =
-        Sender { node, spool: Micros::now().0 as u64 ^ u64::from(index), late, kept: VecDeque::new(), received: 0, durable: 0, random };
+    let mut sender = Sender {
+        node,
+        spool: Micros::now().0 as u64 ^ u64::from(index),
+        late,
+        kept: VecDeque::new(),
+        received: 0,
+        durable: 0,
+        random,
+    };
     let mut stream = None;
     let mut connect_at = Instant::now();
     let mut due = Instant::now();
