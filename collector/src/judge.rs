@@ -2,8 +2,10 @@
 //!
 //! It can be kept and taken up again: serialise it with a self-describing format that knows NaN (CBOR, not JSON).
 
+mod clocks;
 mod drifting;
 mod faults;
+mod kept;
 mod straggling;
 mod swings;
 mod watch;
@@ -84,11 +86,11 @@ pub struct Judge {
     config: JudgeConfig,
     fleet: Fleet,
     // What an older version has written of power is not understood: that is learned anew, incidents and all else stay.
-    #[serde(rename = "board_grid", default = "gpu_grid")]
+    #[serde(rename = "board_grid", default = "gpu_grid", deserialize_with = "kept::gpu_grid_or_anew")]
     gpu_power: PowerGrid,
-    #[serde(rename = "node_grid", default)]
+    #[serde(rename = "node_grid", default, deserialize_with = "kept::or_anew")]
     node_power: PowerGrid,
-    #[serde(rename = "meter_grid", default)]
+    #[serde(rename = "meter_grid", default, deserialize_with = "kept::or_anew")]
     meter_power: PowerGrid,
     gpu_seconds: SecondGrid,
     node_seconds: SecondGrid,
@@ -105,21 +107,23 @@ pub struct Judge {
     /// Sources that they were resolved for.
     #[serde(default)]
     limits_for: usize,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "kept::or_anew")]
     swings: swings::Swings,
     /// Arrival time of what is put now.
     #[serde(default = "never")]
     now: Micros,
+    #[serde(default, deserialize_with = "kept::or_anew")]
     stragglers: StragglerJudge,
     /// What nodes draw of which nothing else is known.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "kept::or_anew")]
     draws: Draws,
     /// Between which levels each GPU's power goes up and down.
     dwells: Vec<Dwell>,
     /// What each GPU's own figures said so far.
     watches: Vec<watch::Watch>,
-    /// By node: the last second that said anything, and for how many its clock has been off.
-    heard: Vec<(i64, u32)>,
+    /// By node: the last second that said anything.
+    #[serde(rename = "heard_at", default)]
+    heard: Vec<i64>,
     /// Strongest score so far of each open straggler, by incident.
     strongest: BTreeMap<String, f64>,
     /// By open straggler: another cause than the one told, and since when it shows.
@@ -234,10 +238,15 @@ impl Judge {
     }
 
     /// Board power of one GPU. Samples of one GPU come in the order of their stamps; older ones are counted as late.
+    #[inline]
     pub fn put_gpu_power(&mut self, gpu: GpuSlot, ts: Micros, watts: f64) {
-        self.swings.arrivals.put(gpu.0 as usize, ts, self.now);
-        self.gpu_power.put(gpu.0 as usize, ts, watts as f32);
-        self.dwell(gpu, ts, watts as f32);
+        let slot = gpu.0 as usize;
+        self.swings.arrivals.put(slot, ts, self.now);
+        self.gpu_power.put(slot, ts, watts as f32);
+        // Of one without a job nobody asks what it does.
+        if self.gpu_job.get(slot).is_some_and(Option::is_some) {
+            self.dwell(gpu, ts, watts as f32);
+        }
     }
 
     /// Whole-node power, measured at the BMC, PDU or PSU.
@@ -283,6 +292,11 @@ impl Judge {
     /// Nodes that had incidents of their own within the last four weeks, as of the revisions that were taken; the worst first.
     pub fn lemons(&self) -> Vec<Lemon> {
         self.lemons.list(self.config.stragglers.gpu_hour_price.is_some())
+    }
+
+    /// Revisions that wait to be taken are of an incident that has just been opened.
+    pub fn has_opened(&self) -> bool {
+        self.book.has_opened()
     }
 
     /// Every incident, newest last: all open ones, and the closed ones of the last 24 hours.

@@ -69,6 +69,8 @@ pub struct Amended {
 pub enum News<'a> {
     /// Sources that were heard of for the first time in bins that had been judged: as [`Bin::joined`].
     Joined(&'a [(u32, f32)]),
+    /// Sources that are gone, and the watts that they are taken to have drawn: they are no longer imputed.
+    Left(&'a [(u32, f32)]),
     Amended(Amended),
     Bin(Bin<'a>),
     /// The bin with this centre no longer changes.
@@ -92,6 +94,8 @@ pub struct PowerGrid {
     judged: i64,
     amended: Vec<Amended>,
     joined: Vec<(u32, f32)>,
+    #[serde(default)]
+    left: Vec<(u32, f32)>,
     watermark_us: i64,
     provisional_us: i64,
     hold: f64,
@@ -119,6 +123,7 @@ impl PowerGrid {
             judged: i64::MIN,
             amended: Vec::new(),
             joined: Vec::new(),
+            left: Vec::new(),
             watermark_us: config.watermark_us(),
             provisional_us: config.provisional_us(),
             hold,
@@ -138,30 +143,33 @@ impl PowerGrid {
         if self.sources.len() <= source {
             self.sources.grow(source + 1);
         }
-        if let Some((t0, p0)) = self.sources.take(source, ts, watts) {
-            self.draw(source, (t0, p0), (ts, watts));
-        }
-    }
-
-    /// Fills the bins whose centres lie in (t0, t1].
-    fn draw(&mut self, source: usize, (t0, p0): (Micros, f32), (t1, p1): (Micros, f32)) {
-        let start = (t0.0 - BIN_US / 2).div_euclid(BIN_US) + 1;
-        let end = (t1.0 - BIN_US / 2).div_euclid(BIN_US);
-        if end < start {
+        let Some((t0, p0)) = self.sources.take(source, ts, watts) else { return };
+        let end = (ts.0 - BIN_US / 2).div_euclid(BIN_US);
+        // From the sample before to the last centre that has been reached.
+        let passed = end * BIN_US + BIN_US / 2 - t0.0;
+        if passed <= 0 {
             return;
         }
-        let slope = (p1 - p0) / (t1.0 - t0.0) as f32;
         // What is nearly always the case: one bin, open and not judged yet.
-        if start == end
-            && start >= self.judged
-            && let Some(bin) = self.ring.peek_mut(start)
+        if passed <= BIN_US
+            && end >= self.judged
+            && let Some(bin) = self.ring.peek_mut(end)
             && let Some(cell) = bin.watts.get_mut(source)
         {
             // A clock that was set back may come by twice.
             bin.present += u32::from(cell.is_nan());
-            *cell = p0 + slope * (start * BIN_US + BIN_US / 2 - t0.0) as f32;
+            *cell = p0 + (watts - p0) / (ts.0 - t0.0) as f32 * passed as f32;
             return;
         }
+        self.draw(source, (t0, p0), (ts, watts));
+    }
+
+    /// Fills the bins whose centres lie in (t0, t1].
+    #[inline(never)]
+    fn draw(&mut self, source: usize, (t0, p0): (Micros, f32), (t1, p1): (Micros, f32)) {
+        let start = (t0.0 - BIN_US / 2).div_euclid(BIN_US) + 1;
+        let end = (t1.0 - BIN_US / 2).div_euclid(BIN_US);
+        let slope = (p1 - p0) / (t1.0 - t0.0) as f32;
         let (ring, spare, sources) = (&mut self.ring, &mut self.spare, self.sources.len());
         for index in ring.admit(start..=end, || OpenBin { watts: blank(spare, sources), present: 0 }) {
             let centre = index * BIN_US + BIN_US / 2;
@@ -192,13 +200,16 @@ impl PowerGrid {
             take(News::Joined(&self.joined));
             self.joined.clear();
         }
+        if !self.left.is_empty() {
+            take(News::Left(&self.left));
+            self.left.clear();
+        }
         self.amended.drain(..).for_each(|change| take(News::Amended(change)));
         self.look_at_sampling(now);
         // Until sampling is known to be fine, a bin has to wait for the sample after it.
         let slowest = (self.sampling.slowest * 1e6) as i64;
         let deadline = now - self.watermark_us.max(slowest * 3 / 2 + 1_000_000);
         let patience = now - (self.provisional_us + (slowest - BIN_US).max(0)) - BIN_US;
-        let mut passed = None;
         let heard = self.sources.heard();
         let Some(first) = self.ring.first() else { return };
         self.judged = self.judged.max(first);
@@ -207,7 +218,7 @@ impl PowerGrid {
             let (present, centre) = (f64::from(bin.present), start + BIN_US / 2);
             let due = present >= ENOUGH * f64::from(heard)
                 || start <= patience && 2.0 * present >= f64::from(heard)
-                || centre <= *passed.get_or_insert_with(|| self.sources.passed(deadline));
+                || self.sources.have_passed(centre, deadline);
             if !due {
                 break;
             }
@@ -217,7 +228,7 @@ impl PowerGrid {
         while let Some(first) = self.ring.first().filter(|&first| first < self.judged) {
             let centre = Micros(first * BIN_US + BIN_US / 2);
             let whole = self.ring.peek(first).is_some_and(|bin| bin.present >= heard);
-            if !whole && centre > *passed.get_or_insert_with(|| self.sources.passed(deadline)) {
+            if !whole && !self.sources.have_passed(centre, deadline) {
                 break;
             }
             let Some((_, bin)) = self.ring.take(self.judged) else { break };
@@ -268,7 +279,8 @@ impl PowerGrid {
     fn look_at_sampling(&mut self, now: Micros) {
         if now >= self.sampling_due || self.sources.has_new() {
             let (slowest, typical) = self.sources.periods();
-            self.sampling = Sampling { slowest, typical, ..self.sampling };
+            let phases = self.sources.phase_spread(typical.max(1e-3));
+            self.sampling = Sampling { slowest, typical, phases, ..self.sampling };
             self.sampling_due = now + 5_000_000;
         }
     }
@@ -295,6 +307,19 @@ impl PowerGrid {
     /// Sources that have been part of the sum.
     pub fn known(&self) -> usize {
         self.sources.known() as usize
+    }
+
+    /// When a source spoke last. None: it is no part of the sum.
+    pub fn last(&self, source: usize) -> Option<Micros> {
+        self.sources.last(source)
+    }
+
+    /// The source, which no open bin has a value of, is gone for good: from the next call of [`Self::finish`] on it is no longer imputed.
+    pub fn leave(&mut self, source: usize) {
+        let Some(watts) = self.sources.leave(source) else { return };
+        let judged = self.ring.first().map_or(0, |first| self.judged.saturating_sub(first).max(0));
+        self.ring.iter_mut().take(judged as usize).for_each(|bin| stand_in(bin, source, 0.0));
+        self.left.push((source as u32, watts));
     }
 
     /// Samples that came out of order or after their bin was finished.

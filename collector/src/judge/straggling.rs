@@ -52,6 +52,7 @@ impl Judge {
     }
 
     /// Where there is no SM activity, power says whether a GPU computes.
+    #[inline(never)]
     pub(super) fn dwell(&mut self, gpu: GpuSlot, ts: Micros, watts: f32) {
         let slot = gpu.0 as usize;
         let active = self.latest.as_ref().and_then(|second| second.column(GpuMetric::SmActive as usize).get(slot));

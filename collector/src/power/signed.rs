@@ -3,8 +3,9 @@
 //! Y_k = Σᵢ ±pᵢ with fixed random signs, for a few k: if the sources are independent, Y_k moves as the sum does, whatever the colour
 //! of their noise; what they do together cancels. So a swing of the sum is measured in units of what independence gives.
 //!
-//! In large fleets the sources are first added up in [`CELLS`] random cells, and a bin costs one addition a source. In each of the sums one half of
-//! the cells counts as positive, so that what is common leaves no more than it would with a sign of its own for each source.
+//! In large fleets the sources are first added up in [`CELLS`] random cells: the first sources have one each, those after them go by blocks of
+//! [`BLOCK`], the boards of a node, so that what the boards of one node do together is theirs and not yet the fleet's. In each of the sums one half
+//! of the cells counts as positive, so that what is common leaves no more than it would with a sign of its own for each source.
 
 use super::history::BIN;
 use super::spectrum;
@@ -17,12 +18,16 @@ pub const SUMS: usize = 16;
 const KEEP: usize = 1280;
 /// Groups of sources that have their signs in common.
 const CELLS: usize = 256;
+/// Neighbours that share a cell, once there are more sources than cells.
+const BLOCK: usize = 8;
 
 /// The last two minutes of the sign-randomised sums.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Signed {
-    /// Newest last.
+    /// Newest last. Those of older versions had other cells.
+    #[serde(default, rename = "blocks")]
     bins: VecDeque<[f32; SUMS]>,
+    /// By block of sources.
     #[serde(skip)]
     cells: Vec<u8>,
     /// By sum and cell: 1 or −1.
@@ -38,7 +43,11 @@ impl Signed {
         }
         self.learn(watts.len());
         let mut cells = [0.0f32; CELLS];
-        watts.iter().zip(&self.cells).for_each(|(watts, &cell)| cells[usize::from(cell)] += watts);
+        let (own, rest) = watts.split_at(watts.len().min(CELLS));
+        cells[..own.len()].copy_from_slice(own);
+        for (block, &cell) in rest.chunks(BLOCK).zip(&self.cells[self.cells.len().min(CELLS / BLOCK)..]) {
+            cells[usize::from(cell)] += block.iter().sum::<f32>();
+        }
         let mut sums = [0.0f32; SUMS];
         for (sum, signs) in sums.iter_mut().zip(self.signs.chunks_exact(CELLS)) {
             *sum = cells.iter().zip(signs).map(|(watts, sign)| watts * sign).sum();
@@ -50,7 +59,7 @@ impl Signed {
         if self.signs.is_empty() {
             self.signs = (0..SUMS).flat_map(balanced).collect();
         }
-        (self.cells.len()..sources).for_each(|source| self.cells.push(cell(source)));
+        (self.cells.len()..sources.div_ceil(BLOCK)).for_each(|block| self.cells.push(cell(block * BLOCK)));
     }
 
     /// A source's value in the bin `age` bins before the newest was off by so much, watts.
@@ -120,9 +129,15 @@ fn balanced(sum: usize) -> Vec<f32> {
     signs
 }
 
-/// The first sources have a cell each, the others a random one: neighbours on a node or in a job have nothing in common.
+/// The first sources have a cell each. Blocks of the others are dealt out to all cells in turn, in another order each time: neighbouring nodes have
+/// nothing in common, and no cell has many more than another, which would leave something of what is common to all.
 fn cell(source: usize) -> u8 {
-    if source < CELLS { source as u8 } else { (mix(source as u64) >> 32) as u8 }
+    if source < CELLS {
+        return source as u8;
+    }
+    let block = (source - CELLS) / BLOCK;
+    let order = mix((block / CELLS) as u64);
+    (block as u64).wrapping_mul(order | 1).wrapping_add(order >> 32) as u8
 }
 
 /// SplitMix64's finaliser: 64 well-mixed bits of an index.
@@ -137,7 +152,7 @@ fn mix(index: u64) -> u64 {
 mod tests {
     use super::*;
 
-    /// What is common cancels as it would with a sign of its own for each source; what is not, stays.
+    /// What is common cancels as well as it would with a sign of its own for each source; what is not, stays.
     #[test]
     fn what_is_common_cancels_and_what_is_not_stays() {
         let sources = 8192;
@@ -149,9 +164,9 @@ mod tests {
         }
         let independent = 100.0 / 3f64.sqrt() * (sources as f64).sqrt();
         let common = 150.0 * (sources as f64).sqrt();
-        let expected = independent.hypot(common);
+        let most = independent.hypot(common);
         let deviation = signed.deviation(0, 19.0).unwrap();
-        assert!((0.6..1.6).contains(&(deviation / expected)), "{deviation} W, expected about {expected} W");
+        assert!((0.6 * independent..1.6 * most).contains(&deviation), "{deviation} W, expected {independent} to {most} W");
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 /// Harmonics that a repetition is fitted with, its fundamental included.
 pub const HARMONICS: usize = 4;
+/// A level, a slope, and two for each harmonic.
+const UNKNOWNS: usize = 2 + 2 * HARMONICS;
 
 /// A fundamental has at least this share of the power of its strongest harmonic.
 const LEAST_FUNDAMENTAL: f64 = 0.015;
@@ -59,7 +61,7 @@ pub fn strongest_rate(stretch: &[f64], lowest: f64, highest: f64) -> Option<f64>
     let band = power.get(first..=last)?;
     let least = LEAST_FUNDAMENTAL * band.iter().copied().fold(0.0, f64::max);
     let peak = (first..=last).filter(|&bin| power[bin] >= least && power[bin] >= power[bin - 1] && power[bin] >= power[bin + 1]);
-    let best = peak.max_by(|&a, &b| score(a).total_cmp(&score(b)))?;
+    let (best, _) = peak.map(|bin| (bin, score(bin))).max_by(|a, b| a.1.total_cmp(&b.1))?;
     // What is slower than the stretch can resolve must not be mistaken for its own harmonics.
     let slower = power.get((1.0 / (count as f64 * BIN) / resolution) as usize..first).unwrap_or_default();
     let dominated = slower.iter().any(|&slower| slower > power[best]);
@@ -139,32 +141,28 @@ fn explained(stretch: &[f64], hertz: f64, highest: f64) -> Option<Line> {
     if count < 2 * unknowns {
         return None;
     }
-    let mut normal = vec![vec![0.0; unknowns + 1]; unknowns];
-    let mut row = vec![0.0; unknowns];
+    // Of all unknowns, whether they are asked for or not, and the value: loops of a fixed length are several times quicker.
+    let mut normal = [[0.0; UNKNOWNS + 1]; UNKNOWNS];
+    let turn = Complex::from_polar(1.0, TAU * hertz * BIN);
+    let mut phase = Complex::new(1.0, 0.0);
+    let mut row = [0.0; UNKNOWNS + 1];
+    row[0] = 1.0;
     for (index, &value) in stretch.iter().enumerate() {
-        row[0] = 1.0;
         row[1] = index as f64 / count as f64 - 0.5;
-        // Angle addition instead of a sine per harmonic.
-        let (sin, cos) = (TAU * hertz * index as f64 * BIN).sin_cos();
-        let (mut s, mut c) = (sin, cos);
-        for harmonic in 0..harmonics {
-            (row[2 + 2 * harmonic], row[3 + 2 * harmonic]) = (c, s);
-            (s, c) = (s * cos + c * sin, c * cos - s * sin);
+        row[UNKNOWNS] = value;
+        let mut harmonic = phase;
+        for pair in row[2..UNKNOWNS].chunks_exact_mut(2).take(harmonics) {
+            (pair[0], pair[1]) = (harmonic.re, harmonic.im);
+            harmonic *= phase;
         }
-        for (i, line) in normal.iter_mut().enumerate() {
-            for j in i..unknowns {
-                line[j] += row[i] * row[j];
-            }
-            line[unknowns] += row[i] * value;
+        phase *= turn;
+        for (line, own) in normal.iter_mut().zip(row) {
+            line.iter_mut().zip(row).for_each(|(sum, other)| *sum += own * other);
         }
     }
-    for line in 1..unknowns {
-        let (above, below) = normal.split_at_mut(line);
-        for (column, above) in above.iter().enumerate() {
-            below[0][column] = above[line];
-        }
-    }
-    let right: Vec<f64> = normal.iter().map(|line| line[unknowns]).collect();
+    let right: Vec<f64> = normal[..unknowns].iter().map(|line| line[UNKNOWNS]).collect();
+    let asked = normal[..unknowns].iter().zip(&right).map(|(line, &right)| [&line[..unknowns], &[right]].concat());
+    let normal: Vec<Vec<f64>> = asked.collect();
     let solution = solve(normal)?;
     let flat = without_trend(stretch);
     let variance: f64 = flat.iter().map(|value| value * value).sum();
