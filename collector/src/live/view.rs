@@ -111,7 +111,7 @@ fn node_views(judge: &Judge, nodes: &Nodes) -> Vec<NodeView> {
                 last_batch: sent.last_batch,
                 last_batch_at: sent.last_batch.map(rfc3339),
                 received: sent.record.live.received,
-                durable: sent.record.live.durable,
+                durable: sent.record.acked(sent.record.live.spool).durable,
                 samples: sent.record.samples,
                 lost_batches: sent.record.lost_batches,
                 gpus: fleet.gpus_of(slot).map(|gpu| cell(judge, gpu)).collect(),
