@@ -189,7 +189,8 @@ impl Live {
         match message {
             Message::Join { joining, reply } => {
                 let slot = (!joining.backlog).then(|| self.judge.fleet_mut().node(&joining.node));
-                let kept = self.recording.as_mut().map(|recording| recording.join(&joining));
+                let recording = self.recording.as_mut().filter(|_| self.nodes.has_room(&joining.node));
+                let kept = recording.map(|recording| recording.join(&joining));
                 let (joined, lost) = self.nodes.join(&joining, slot, kept);
                 self.metrics.lost_batches.inc_by(lost);
                 // Fails when the stream has gone meanwhile: its successor joins over it.
@@ -265,7 +266,8 @@ impl Live {
         self.metrics.incidents.set(&incidents, &self.announced);
         let alerts = Arc::new(self.announced.alerts(&incidents, &self.alerts, now));
         self.log.look(&mut self.judge);
-        let view = view::build(&self.judge, &self.nodes, incidents, alerts, self.log.clone(), self.checkpoint_failed);
+        let mut view = view::build(&self.judge, &self.nodes, incidents, alerts, self.log.clone(), self.checkpoint_failed);
+        view.recording_failed = self.recording.as_ref().is_some_and(Recording::is_failing);
         self.metrics.fleet.set(&view);
         self.view.send_replace(Arc::new(view));
     }

@@ -13,6 +13,8 @@ mod desk;
 mod journal;
 mod lane;
 mod marks;
+#[cfg(test)]
+mod measure;
 mod names;
 mod rows;
 mod schema;
@@ -125,12 +127,18 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     /// Makes the folder whole and goes on with what it holds. Fails where it could not be written.
-    pub(crate) fn start(folder: &Path, config: RecorderConfig, metrics: RecorderMetrics) -> Result<Self, RecorderError> {
+    pub(crate) fn start(
+        folder: &Path,
+        config: RecorderConfig,
+        topology: Option<&Path>,
+        metrics: RecorderMetrics,
+    ) -> Result<Self, RecorderError> {
         fs::create_dir_all(folder).map_err(failed(&folder.display()))?;
         let lock = lock(folder)?;
         let journal = Journal::recover(folder)?;
         // Whether it can be written must show at the start.
         journal.commit(folder)?;
+        topology.map(|topology| copy(topology, folder)).transpose()?;
         let shelf = Shelf::open(folder)?;
         let last_stamp = shelf.last_stamp().unwrap_or(0);
         metrics.disk_bytes.set(shelf.bytes() as i64);
@@ -217,6 +225,16 @@ impl Drop for Recorder {
             self.killed.store(true, Ordering::Relaxed);
         }
     }
+}
+
+/// The topology, as it is now, beside the files.
+fn copy(topology: &Path, folder: &Path) -> Result<(), RecorderError> {
+    let aside = folder.join(format!("topology.csv{}", lane::ASIDE));
+    let copy = || {
+        fs::copy(topology, &aside)?;
+        fs::rename(&aside, folder.join("topology.csv"))
+    };
+    copy().map_err(failed(&topology.display()))
 }
 
 fn lock(folder: &Path) -> Result<File, RecorderError> {

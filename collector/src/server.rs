@@ -47,7 +47,7 @@ impl Server {
         let state = StateDir::open(&config.edge.state_dir)?;
         let recorder = config.edge.recorder.enabled.then(|| {
             let folder = config.edge.recorder.folder(&config.edge.state_dir);
-            Recorder::start(&folder, config.edge.recorder.clone(), metrics.recorder.clone())
+            Recorder::start(&folder, config.edge.recorder.clone(), config.edge.topology.as_deref(), metrics.recorder.clone())
         });
         let basis = Basis { config: config.judge, places };
         let (live, view) = Live::new(state, basis, config.edge.alerts.clone(), recorder.transpose()?, metrics.clone())?;

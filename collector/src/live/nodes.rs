@@ -104,10 +104,14 @@ impl Nodes {
         self.nodes.iter().map(|(name, node)| (name.as_str(), &node.record)).collect()
     }
 
+    pub(super) fn has_room(&self, name: &str) -> bool {
+        self.nodes.len() < MAX_NODES || self.nodes.contains_key(name)
+    }
+
     /// A stream takes over the node, or its backlog. Gives also how many batches turn out to be lost.
     /// `kept`: up to where the recording has its numbering, if there is one.
     pub(super) fn join(&mut self, joining: &Joining, slot: Option<NodeSlot>, kept: Option<u64>) -> (Result<Joined, Full>, u64) {
-        if self.nodes.len() >= MAX_NODES && !self.nodes.contains_key(&joining.node) {
+        if !self.has_room(&joining.node) {
             return (Err(Full), 0);
         }
         self.last_stream += 1;

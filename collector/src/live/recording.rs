@@ -32,6 +32,10 @@ impl Recording {
         kept
     }
 
+    pub(super) fn is_failing(&self) -> bool {
+        !self.marks.takes()
+    }
+
     pub(super) fn identify(&self, node: String, backlog: bool, gpus: Vec<Identity>) {
         self.recorder.identify(node, backlog, gpus);
     }

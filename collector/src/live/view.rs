@@ -32,6 +32,8 @@ pub(crate) struct View {
     pub(crate) nodes: Vec<NodeView>,
     /// The last checkpoint could not be written.
     pub(crate) checkpoint_failed: bool,
+    /// Nothing can be recorded.
+    pub(crate) recording_failed: bool,
 }
 
 /// One node, with its GPUs in the order of their index.
@@ -91,6 +93,7 @@ pub(super) fn build(
         alerts,
         nodes: node_views(judge, nodes),
         checkpoint_failed,
+        recording_failed: false,
     }
 }
 

@@ -94,6 +94,11 @@ impl Desk {
         self.names.renumber(numbers);
     }
 
+    /// There is no room for more before a drain.
+    pub(super) fn is_full(&self) -> bool {
+        self.lanes.iter().any(Lane::is_full)
+    }
+
     pub(super) fn drain(&mut self, stamp: i64) -> Result<(), RecorderError> {
         let Self { lanes, names, arrived_at, .. } = self;
         lanes.iter_mut().try_for_each(|lane| lane.drain(*arrived_at, stamp, names))

@@ -53,9 +53,13 @@ impl Lane {
         if self.late { rows / 4 } else { rows }
     }
 
+    pub(super) fn is_full(&self) -> bool {
+        self.rows.len() >= self.most_rows()
+    }
+
     /// Writes what nothing older is expected before. What is late is written when it is much: a file of its own then.
     pub(super) fn drain(&mut self, arrived_at: i64, stamp: i64, names: &mut Names) -> Result<(), RecorderError> {
-        let full = self.rows.len() >= self.most_rows();
+        let full = self.is_full();
         if self.late {
             return if full { self.close(stamp, names) } else { Ok(()) };
         }
@@ -74,8 +78,13 @@ impl Lane {
         self.rows.clear();
         self.frontier = i64::MIN;
         let Some(Open { writer, name, rows }) = self.open.take() else { return Ok(()) };
-        let file = writer.into_inner().map_err(|source| RecorderError::Write { file: name.clone(), source: source.into() })?;
-        self.written.push(Aside { file, name, rows });
+        match writer.into_inner() {
+            Ok(file) => self.written.push(Aside { file, name, rows }),
+            Err(source) => {
+                self.remove(&name);
+                return Err(RecorderError::Write { file: name, source: source.into() });
+            }
+        }
         Ok(())
     }
 
@@ -86,12 +95,15 @@ impl Lane {
     /// Gives up what is not whole: agents bring it again.
     pub(super) fn abandon(&mut self) {
         let open = self.open.take().map(|open| open.name);
-        for name in open.into_iter().chain(self.written.drain(..).map(|aside| aside.name)) {
-            // What stays goes at the next start.
-            let _ = std::fs::remove_file(self.folder.join(name + ASIDE));
-        }
+        let written = std::mem::take(&mut self.written).into_iter().map(|aside| aside.name);
+        open.into_iter().chain(written).for_each(|name| self.remove(&name));
         self.rows.clear();
         self.frontier = i64::MIN;
+    }
+
+    /// What stays goes at the next start.
+    fn remove(&self, name: &str) {
+        let _ = std::fs::remove_file(self.folder.join(format!("{name}{ASIDE}")));
     }
 
     fn write(&mut self, order: &[u32], stamp: i64, names: &mut Names) -> Result<(), RecorderError> {

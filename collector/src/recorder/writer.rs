@@ -57,6 +57,9 @@ impl Writer {
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            if self.desk.is_full() {
+                self.drain();
+            }
             if looked.elapsed() < LOOK {
                 continue;
             }
@@ -64,9 +67,7 @@ impl Writer {
             self.look();
             if drained.elapsed() >= DRAIN && self.failing.is_none() {
                 drained = Instant::now();
-                let stamp = self.begun.map_or(0, |(_, stamp)| stamp);
-                let done = self.desk.drain(stamp);
-                self.note(done);
+                self.drain();
             }
         }
     }
@@ -89,6 +90,12 @@ impl Writer {
             }
             Order::Finish => {}
         }
+    }
+
+    fn drain(&mut self) {
+        let stamp = self.begun.map_or(0, |(_, stamp)| stamp);
+        let done = self.desk.drain(stamp);
+        self.note(done);
     }
 
     fn look(&mut self) {
