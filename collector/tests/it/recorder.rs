@@ -8,10 +8,10 @@ mod readers;
 mod replayed;
 
 use crate::agent::{Agent, batch, metric};
-use crate::collector::{config, get};
+use crate::collector::{DEADLINE, config, get};
+use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Int32Type, TimestampMicrosecondType, UInt8Type};
-use arrow_array::{Array, RecordBatch};
 use gridstep_collector::config::Config;
 use gridstep_collector::server::Server;
 use gridstep_wire::block::BlockBuilder;
@@ -112,6 +112,13 @@ async fn what_is_durable_is_in_closed_files() {
     server.stop().await.unwrap();
 }
 
+/// How many have been written.
+async fn checkpoints(server: &Server) -> u64 {
+    let metrics = get(server, "/metrics").await;
+    let count = metrics.lines().find_map(|line| line.strip_prefix("gridstep_collector_checkpoint_seconds_count "));
+    count.unwrap().parse().unwrap()
+}
+
 /// A stop closes what there is; the next one goes on behind it.
 #[tokio::test]
 async fn a_stop_closes_the_last_files() {
@@ -143,13 +150,10 @@ async fn what_only_the_recorder_lacks_only_it_takes() {
     agent.send(Kind::Batch(first.clone())).await;
     let ack = agent.ack_until(|ack| ack.received == 1).await;
     assert_eq!(ack.durable, 0);
-    let before = get(&server, "/metrics").await;
-    let count = |metrics: &str| {
-        metrics.lines().find(|line| line.starts_with("gridstep_collector_checkpoint_seconds_count")).map(str::to_owned)
-    };
-    while count(&get(&server, "/metrics").await) == count(&before) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    // The next one may have begun before the batch came, the one after it has not.
+    let before = checkpoints(&server).await;
+    let written = async { while checkpoints(&server).await < before + 2 {} };
+    tokio::time::timeout(DEADLINE, written).await.unwrap();
     server.kill().await;
 
     let server = Server::start(recording(state.path())).await.unwrap();

@@ -68,5 +68,6 @@ async fn columns_and_types_are_the_contracts() {
     let batch = &read(&files(&state.path().join("recording"), "gpu-")[0])[0];
     let names = batch.schema_ref().fields().iter().map(|field| field.name());
     let empty: Vec<&String> = names.filter(|name| batch[name.as_str()].null_count() > 0).collect();
-    assert!(empty.is_empty(), "null: {empty:?}");
+    // Agents tell of XIDs as events.
+    assert_eq!(empty, ["xid"]);
 }
