@@ -3,7 +3,7 @@ SHELL := /bin/bash
 
 CARGO_DEB := target/tools/bin/cargo-deb
 
-.PHONY: help bench build build-tests demo eval test test-systemd deb deps lint rules
+.PHONY: help bench bench-fleet build build-tests demo eval test test-systemd deb deps lint rules
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
@@ -26,9 +26,13 @@ bench: deps ## what the agent costs beside its peers, docs/performance.md; takes
 	cargo build --locked -p gridstep-collector
 	.venv/bin/python deploy/bench/cost.py
 
+bench-fleet: deps ## what a whole fleet costs the collector, beside VictoriaMetrics and Prometheus if they are there, docs/performance.md
+	cargo build --release --locked --workspace --features gridstep-simulator/fleet --bin gridstep-collector --bin gridstep-fleet
+	.venv/bin/python deploy/bench/fleet.py
+
 lint: ## formatting and clippy, warnings are errors
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --features gridstep-simulator/eval --locked -- -D warnings
+	cargo clippy --workspace --all-targets --features gridstep-simulator/eval,gridstep-simulator/fleet --locked -- -D warnings
 
 rules: ## alert rules and examples for Prometheus and Alertmanager, by their own tools
 	promtool check config deploy/prometheus/prometheus.yml

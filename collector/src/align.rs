@@ -68,4 +68,9 @@ pub struct Sampling {
     pub hold: f64,
     /// Root of the mean square of the clocks' errors, seconds.
     pub clock: f64,
+    /// |mean exp(2πi t ÷ T)| of the sources' stamps t, T being [`Self::typical`]: 1 where all are sampled at the same instants, about 0 where they are
+    /// spread over the period. What is sampled at once shows what is faster than half of its rate as something slower; what is spread leaves this
+    /// share of it (facts/power-swings.md §1.3).
+    #[serde(default)]
+    pub phases: f64,
 }

@@ -2,7 +2,9 @@
 //!
 //! It can be kept and taken up again: serialise it with a self-describing format that knows NaN (CBOR, not JSON).
 
+mod clocks;
 mod faults;
+mod kept;
 mod straggling;
 mod swings;
 mod watch;
@@ -79,11 +81,11 @@ pub struct Judge {
     config: JudgeConfig,
     fleet: Fleet,
     // What an older version has written of power is not understood: that is learned anew, incidents and all else stay.
-    #[serde(rename = "board_grid", default = "gpu_grid")]
+    #[serde(rename = "board_grid", default = "gpu_grid", deserialize_with = "kept::gpu_grid_or_anew")]
     gpu_power: PowerGrid,
-    #[serde(rename = "node_grid", default)]
+    #[serde(rename = "node_grid", default, deserialize_with = "kept::or_anew")]
     node_power: PowerGrid,
-    #[serde(rename = "meter_grid", default)]
+    #[serde(rename = "meter_grid", default, deserialize_with = "kept::or_anew")]
     meter_power: PowerGrid,
     gpu_seconds: SecondGrid,
     node_seconds: SecondGrid,
@@ -100,7 +102,7 @@ pub struct Judge {
     /// Sources that they were resolved for.
     #[serde(default)]
     limits_for: usize,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "kept::or_anew")]
     swings: swings::Swings,
     /// Arrival time of what is put now.
     #[serde(default = "never")]
@@ -110,8 +112,9 @@ pub struct Judge {
     dwells: Vec<Dwell>,
     /// What each GPU's own figures said so far.
     watches: Vec<watch::Watch>,
-    /// By node: the last second that said anything, and for how many its clock has been off.
-    heard: Vec<(i64, u32)>,
+    /// By node: the last second that said anything.
+    #[serde(rename = "heard_at", default)]
+    heard: Vec<i64>,
     /// Strongest score so far of each open straggler, by incident.
     strongest: BTreeMap<String, f64>,
     /// By open straggler: another cause than the one told, and since when it shows.
@@ -266,6 +269,11 @@ impl Judge {
     /// Revisions since the last call, in order; the last of an id is its state.
     pub fn take_revisions(&mut self) -> Vec<Incident> {
         self.book.take_revisions()
+    }
+
+    /// Revisions that wait to be taken are of an incident that has just been opened.
+    pub fn has_opened(&self) -> bool {
+        self.book.has_opened()
     }
 
     /// Every incident, newest last: all open ones, and the closed ones of the last 24 hours.

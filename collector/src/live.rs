@@ -10,7 +10,7 @@ mod swings;
 mod view;
 
 pub(crate) use nodes::{Acked, Full, Joined, Joining};
-pub(crate) use swings::SwingsView;
+pub(crate) use swings::{SwingsView, TurnView};
 pub(crate) use view::{GpuCell, NodeView, View};
 
 use crate::alerts::{AlertsConfig, Announced};
@@ -110,8 +110,9 @@ impl Live {
                 let mut judge = saved.judge;
                 if saved.basis != basis {
                     info!("configuration or topology has changed since the checkpoint: what was learned stays");
-                    judge.reconfigure(basis.config.clone(), &basis.places);
                 }
+                // In any case: a checkpoint of an older version may not have all of it.
+                judge.reconfigure(basis.config.clone(), &basis.places);
                 judge.hold(Micros::now() + RESUME_HOLD_US);
                 (judge, saved.nodes, saved.announced)
             }
@@ -159,7 +160,13 @@ impl Live {
                     Some(message) => self.take(message),
                     None => break,
                 },
-                _ = advance.tick() => self.judge.advance(Micros::now()),
+                _ = advance.tick() => {
+                    self.judge.advance(Micros::now());
+                    // Who asks is told of a new incident at once, and not with the next view.
+                    if self.judge.has_opened() {
+                        self.publish();
+                    }
+                }
                 _ = publish.tick() => {
                     self.metrics.queue_batches.set(inbound.len() as i64);
                     self.publish();

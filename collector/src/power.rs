@@ -17,6 +17,7 @@ pub mod signed;
 pub mod spectrum;
 pub mod steps;
 pub mod units;
+pub mod untimed;
 pub mod whole;
 
 pub use bands::BandPower;
@@ -31,6 +32,7 @@ pub use ramps::Ramp;
 pub use signed::Signed;
 pub use steps::{Step, StepJudge};
 pub use units::{Coincidence, Units};
+pub use untimed::Untimed;
 
 use crate::align::Sampling;
 use serde::{Deserialize, Serialize};
@@ -47,7 +49,10 @@ pub struct Cycle {
 pub struct View<'a> {
     pub history: &'a History,
     pub signed: &'a Signed,
+    pub untimed: &'a Untimed,
     pub limits: &'a Resolved,
     pub bands: &'a [BandLimit],
     pub sampling: Sampling,
+    /// The repetition of another oscillation of the same sum, which is told by itself.
+    pub taken: Option<Cycle>,
 }

@@ -175,6 +175,8 @@ fn decode(bytes: &[u8]) -> Result<Loaded, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fleet::{GpuMetric, GpuSlot};
+    use gridstep_wire::Micros;
 
     fn basis() -> Basis {
         Basis { config: JudgeConfig::default(), places: Vec::new() }
@@ -195,6 +197,111 @@ mod tests {
             .unwrap();
         let loaded = state.load().unwrap().unwrap();
         assert_eq!((loaded.basis, loaded.nodes), (basis(), vec![("n1".into(), record)]));
+    }
+
+    fn checkpoint() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/checkpoint-of-november.state")
+    }
+
+    fn at(seconds: f64) -> Micros {
+        Micros::from_seconds(1_760_000_000.0 + seconds)
+    }
+
+    /// Two GPUs on each of two nodes that draw 300 W, and 400 W after 25 s; a GPU is lost at 20 s.
+    fn feed(judge: &mut Judge, seconds: std::ops::Range<u32>) {
+        for tick in seconds.start * 10..seconds.end * 10 {
+            let second = f64::from(tick) / 10.0;
+            judge.advance(at(second));
+            for node in ["n1", "n2"] {
+                let node = judge.fleet_mut().node(node);
+                for index in 0..2 {
+                    let gpu = judge.fleet_mut().gpu(node, index);
+                    let noise = f64::from((tick * 7 + gpu.0 * 13) % 11);
+                    let (ts, watts) = (at(second - 0.3), if second < 25.3 { 300.0 } else { 400.0 });
+                    judge.put_gpu_power(gpu, ts, watts + noise);
+                    if tick % 10 == 0 && (node.0, index) != (0, 1) {
+                        judge.put_gpu(gpu, GpuMetric::Up, ts, 1.0);
+                    }
+                    if tick == 200 && (node.0, index) == (0, 1) {
+                        judge.put_event(node, Some(gpu), ts, "gpu_lost", 0);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes the fixture: `cargo test -- --ignored write_the_fixture`, with the version that it is to be of.
+    #[test]
+    #[ignore = "writes a file that is checked in"]
+    fn write_the_fixture() {
+        let mut config = JudgeConfig::default();
+        config.power.limits.contracted_watts = Some(2800.0);
+        let mut judge = Judge::new(config.clone(), &[]);
+        feed(&mut judge, 0..30);
+        assert_eq!(judge.incidents().count(), 2);
+        let bytes = encode(&Basis { config, places: Vec::new() }, &[], &judge, &Announced::default()).unwrap();
+        fs::write(checkpoint(), bytes).unwrap();
+    }
+
+    /// What a checkpoint holds, as it stands in the file.
+    fn value() -> ciborium::Value {
+        ciborium::from_reader(&fs::read(checkpoint()).unwrap()[HEADER_BYTES..]).unwrap()
+    }
+
+    fn field<'a>(value: &'a mut ciborium::Value, name: &str) -> &'a mut ciborium::Value {
+        let map = value.as_map_mut().unwrap();
+        &mut map.iter_mut().find(|(key, _)| key.as_text() == Some(name)).unwrap_or_else(|| panic!("no {name}")).1
+    }
+
+    fn loaded(value: &ciborium::Value) -> Judge {
+        let mut bytes = Vec::new();
+        ciborium::into_writer(value, &mut bytes).unwrap();
+        let loaded: Loaded = ciborium::from_reader(bytes.as_slice()).unwrap();
+        let mut judge = loaded.judge;
+        judge.reconfigure(loaded.basis.config, &loaded.basis.places);
+        judge
+    }
+
+    /// Incidents and fleet are there, and the judging goes on: the power is known again, and falls.
+    fn goes_on(mut judge: Judge) {
+        let causes = |judge: &Judge| judge.incidents().map(|incident| incident.cause.clone()).collect::<Vec<_>>();
+        assert_eq!((causes(&judge), judge.fleet().gpus().len()), (vec!["gpu_lost".into(), "step_up".into()], 4));
+        feed(&mut judge, 30..90);
+        let last = judge.power_history().next_back().unwrap();
+        assert!((last.watts / 1620.0 - 1.0).abs() < 0.02 && last.completeness == 1.0, "{last:?}");
+        for tick in 900..1000 {
+            judge.advance(at(f64::from(tick) / 10.0));
+            (0..4).for_each(|gpu| judge.put_gpu_power(GpuSlot(gpu), at(f64::from(tick) / 10.0 - 0.3), 200.0));
+        }
+        assert_eq!(causes(&judge), ["gpu_lost", "step_up", "step_down"]);
+    }
+
+    #[test]
+    fn a_checkpoint_of_an_older_version_is_taken_up() {
+        assert!(decode(&fs::read(checkpoint()).unwrap()).is_ok());
+        goes_on(loaded(&value()));
+    }
+
+    /// Before whole nodes and meters were summed, and before swings were what they are.
+    #[test]
+    fn what_a_checkpoint_does_not_have_is_learned_anew() {
+        let mut value = value();
+        let judge = field(&mut value, "judge").as_map_mut().unwrap();
+        let before = judge.len();
+        judge.retain(|(key, _)| !["meter_grid", "node_grid", "limits_for", "swings", "now"].contains(&key.as_text().unwrap()));
+        assert_eq!(judge.len(), before - 5);
+        goes_on(loaded(&value));
+    }
+
+    /// Of another version in its inner parts: that begins anew, and the rest stays.
+    #[test]
+    fn what_is_not_understood_of_a_checkpoint_begins_anew() {
+        let mut value = value();
+        let judge = field(&mut value, "judge");
+        field(judge, "board_grid").as_map_mut().unwrap().retain(|(key, _)| key.as_text() != Some("ring"));
+        let swings = field(judge, "swings");
+        field(swings, "fleet").as_map_mut().unwrap().clear();
+        goes_on(loaded(&value));
     }
 
     /// As it was before an agent could have several numberings.

@@ -2,7 +2,8 @@
 //!
 //! Three witnesses, by node: what the agent says of its clock's error; how long its samples take to arrive, less what those of the fleet's
 //! median take (a clock that is ahead shortens it); and by how much its power must be shifted to fit that of its job best. The second also
-//! shows a slow network, the third needs a job that moves.
+//! shows a slow network, the third needs a job that moves and may be a later part of its step: so it takes two of them, or one that cannot be
+//! mistaken ([`ClockView::off`]).
 
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,24 @@ const KNOWN: f64 = 0.1;
 /// Shifts whose correlation is at least this share of the best fit alike.
 const ALIKE: f64 = 0.9;
 const UNKNOWN: i32 = i32::MAX;
+/// A clock that its own agent bounds by more is off, seconds. Where a site keeps no clock at all, every node says so: there it takes twice as
+/// much as most.
+const STATED: f64 = 0.1;
+/// A clock that two witnesses say is off by more, seconds (facts/power-swings.md §2) …
+const WITNESSED: f64 = 0.05;
+/// … and by so many standard deviations of the fleet's ways.
+const WITNESSED_DEVIATIONS: f64 = 2.5;
+/// Two witnesses agree that differ by less than this share.
+const AGREE: f64 = 0.5;
+/// Samples that arrive sooner than any others by so much, seconds and standard deviations, need no second witness: no network is too quick.
+const AHEAD: f64 = 0.1;
+const AHEAD_DEVIATIONS: f64 = 6.0;
+/// What is off stays so down to this share of the thresholds.
+const STAYS: f64 = 0.5;
+/// Seconds that it must be off, or right, before that is said.
+pub const LASTS: u32 = 30;
+/// Nodes that are a fleet to compare with.
+const FLEET: usize = 3;
 
 /// What is known of one node's clock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -28,6 +47,83 @@ pub struct ClockView {
     pub arrival_offset_seconds: Option<f64>,
     /// How much later it moves than its job, seconds.
     pub lag_seconds: Option<f64>,
+}
+
+/// What is usual in the fleet.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Usual {
+    /// Median of what agents state, seconds.
+    stated: f64,
+    /// Standard deviation of the ways, by their median, seconds.
+    deviation: f64,
+}
+
+impl Usual {
+    pub fn of(clocks: &[ClockView]) -> Self {
+        let median = |values: Vec<f64>| {
+            let middle = values.len() / 2;
+            let mut values = values;
+            if values.len() < FLEET { 0.0 } else { *values.select_nth_unstable_by(middle, f64::total_cmp).1 }
+        };
+        let stated = clocks.iter().filter_map(|clock| clock.stated_error_seconds).map(f64::abs).collect();
+        let ways = clocks.iter().filter_map(|clock| clock.arrival_offset_seconds).map(f64::abs).collect();
+        Self { stated: median(stated), deviation: 1.48 * median(ways) }
+    }
+}
+
+impl ClockView {
+    /// By how much the clock is off. `scale`: of the thresholds.
+    ///
+    /// A way that is longer may be a slow network's, and one who moves later may have a later part in the job's step: neither alone says that
+    /// a clock is off. Both together do; so does its own agent, and a way that is too short.
+    fn off(&self, usual: &Usual, scale: f64) -> Option<Off> {
+        let witnessed = |seconds: f64| Some(Off { seconds, is_stated: false });
+        let ahead = self.arrival_offset_seconds.map(|offset| -offset);
+        if let (Some(ahead), Some(lag)) = (ahead, self.lag_seconds) {
+            let least = scale * WITNESSED.max(WITNESSED_DEVIATIONS * usual.deviation);
+            let agree = (ahead - lag).abs() <= AGREE / scale * ahead.abs().max(lag.abs());
+            if ahead.abs() > least && lag.abs() > scale * WITNESSED && agree && ahead * lag > 0.0 {
+                return witnessed(lag);
+            }
+        }
+        if let Some(ahead) = ahead.filter(|&ahead| ahead > scale * AHEAD.max(AHEAD_DEVIATIONS * usual.deviation)) {
+            return witnessed(ahead);
+        }
+        let stated = self.stated_error_seconds.map(f64::abs).filter(|&stated| stated > scale * STATED.max(2.0 * usual.stated));
+        stated.map(|seconds| Off { seconds, is_stated: true })
+    }
+}
+
+/// By how much a clock is off.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Off {
+    /// Positive: ahead. Of what its agent says by itself only the size is known.
+    pub seconds: f64,
+    pub is_stated: bool,
+}
+
+/// Whether a node's clock is off, with hysteresis: what comes and goes is no condition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct ClockWatch {
+    /// By how much, as long as it is said to be off.
+    off: Option<Off>,
+    /// For so many seconds the witnesses have said otherwise.
+    otherwise: u32,
+}
+
+impl ClockWatch {
+    /// Takes a second's view. Gives by how much the clock is off, while it is.
+    pub fn look(&mut self, clock: &ClockView, usual: &Usual) -> Option<Off> {
+        let scale = if self.off.is_some() { STAYS } else { 1.0 };
+        let off = clock.off(usual, scale);
+        self.otherwise = if off.is_some() == self.off.is_some() { 0 } else { self.otherwise + 1 };
+        if self.otherwise >= LASTS {
+            (self.off, self.otherwise) = (off, 0);
+        } else if self.off.is_some() {
+            self.off = off.or(self.off);
+        }
+        self.off
+    }
 }
 
 /// The shortest way of each source's samples.
@@ -133,6 +229,66 @@ mod tests {
         assert!((0.1 * lag(&fast(0.03), &fast(0.0)).unwrap() - 0.03).abs() < 0.02);
         let noise: Vec<f64> = (0..250u64).map(|bin| ((bin * 7919) % 101) as f64).collect();
         assert_eq!(lag(&noise, &whole), None);
+    }
+
+    /// A fleet whose ways are alike but for `node`.
+    fn fleet(node: ClockView) -> Usual {
+        let other = |index: i32| ClockView {
+            stated_error_seconds: Some(0.002),
+            arrival_offset_seconds: Some(0.01 * f64::from(index % 3 - 1)),
+            lag_seconds: None,
+        };
+        Usual::of(&(0..15).map(other).chain([node]).collect::<Vec<_>>())
+    }
+
+    fn is_off(stated: f64, arrival: f64, lag: Option<f64>) -> Option<f64> {
+        let clock = ClockView { stated_error_seconds: Some(stated), arrival_offset_seconds: Some(arrival), lag_seconds: lag };
+        clock.off(&fleet(clock), 1.0).map(|off| off.seconds)
+    }
+
+    #[test]
+    fn two_witnesses_or_one_that_cannot_be_mistaken() {
+        assert_eq!(is_off(0.002, -0.12, Some(0.13)), Some(0.13));
+        assert_eq!(is_off(0.002, 0.12, Some(-0.1)), Some(-0.1));
+        assert_eq!(is_off(0.5, 0.0, None), Some(0.5));
+        assert_eq!(is_off(0.002, -0.3, None), Some(0.3));
+        // A slow network; a late part of the job's step; both of a node whose clock is right.
+        assert_eq!(is_off(0.002, 2.0, None), None);
+        assert_eq!(is_off(0.002, 2.0, Some(0.0)), None);
+        assert_eq!(is_off(0.002, 0.0, Some(0.2)), None);
+        assert_eq!(is_off(0.002, 0.2, Some(0.2)), None);
+    }
+
+    #[test]
+    fn where_no_clock_is_kept_none_stands_out() {
+        let clock = |stated: f64| ClockView { stated_error_seconds: Some(stated), ..ClockView::default() };
+        let mut clocks = vec![clock(16.0); 8];
+        assert_eq!(clocks[0].off(&Usual::of(&clocks), 1.0), None);
+        clocks[7] = clock(40.0);
+        assert_eq!(clocks[7].off(&Usual::of(&clocks), 1.0), Some(Off { seconds: 40.0, is_stated: true }));
+        // What scatters by itself says little.
+        let way = |index: i32| ClockView { arrival_offset_seconds: Some(0.08 * f64::from(index - 4)), ..ClockView::default() };
+        let ways: Vec<ClockView> = (0..9).map(way).collect();
+        assert_eq!(ways[0].off(&Usual::of(&ways), 1.0), None);
+    }
+
+    #[test]
+    fn a_clock_that_wavers_is_told_once() {
+        let mut watch = ClockWatch::default();
+        let usual = fleet(ClockView::default());
+        let mut look = |arrival: f64, seconds: u32| {
+            let clock = ClockView { arrival_offset_seconds: Some(arrival), lag_seconds: Some(-arrival), ..ClockView::default() };
+            (0..seconds).map(|_| watch.look(&clock, &usual).map(|off| off.seconds)).last().unwrap()
+        };
+        assert_eq!(look(-0.2, LASTS - 1), None);
+        assert_eq!(look(0.0, 1), None);
+        assert_eq!(look(-0.2, LASTS), Some(0.2));
+        // Below the threshold, and above what it takes to be right again.
+        assert_eq!(look(-0.04, 300), Some(0.04));
+        assert!(look(0.0, LASTS - 1).is_some());
+        assert!(look(-0.2, 1).is_some());
+        assert!(look(0.0, LASTS - 1).is_some());
+        assert_eq!(look(0.0, 1), None);
     }
 
     #[test]

@@ -69,6 +69,8 @@ pub struct Amended {
 pub enum News<'a> {
     /// Sources that were heard of for the first time in bins that had been judged: as [`Bin::joined`].
     Joined(&'a [(u32, f32)]),
+    /// Sources that are gone, and the watts that they are taken to have drawn: they are no longer imputed.
+    Left(&'a [(u32, f32)]),
     Amended(Amended),
     Bin(Bin<'a>),
     /// The bin with this centre no longer changes.
@@ -92,6 +94,8 @@ pub struct PowerGrid {
     judged: i64,
     amended: Vec<Amended>,
     joined: Vec<(u32, f32)>,
+    #[serde(default)]
+    left: Vec<(u32, f32)>,
     watermark_us: i64,
     provisional_us: i64,
     hold: f64,
@@ -119,6 +123,7 @@ impl PowerGrid {
             judged: i64::MIN,
             amended: Vec::new(),
             joined: Vec::new(),
+            left: Vec::new(),
             watermark_us: config.watermark_us(),
             provisional_us: config.provisional_us(),
             hold,
@@ -195,6 +200,10 @@ impl PowerGrid {
             take(News::Joined(&self.joined));
             self.joined.clear();
         }
+        if !self.left.is_empty() {
+            take(News::Left(&self.left));
+            self.left.clear();
+        }
         self.amended.drain(..).for_each(|change| take(News::Amended(change)));
         self.look_at_sampling(now);
         // Until sampling is known to be fine, a bin has to wait for the sample after it.
@@ -270,7 +279,8 @@ impl PowerGrid {
     fn look_at_sampling(&mut self, now: Micros) {
         if now >= self.sampling_due || self.sources.has_new() {
             let (slowest, typical) = self.sources.periods();
-            self.sampling = Sampling { slowest, typical, ..self.sampling };
+            let phases = self.sources.phase_spread(typical.max(1e-3));
+            self.sampling = Sampling { slowest, typical, phases, ..self.sampling };
             self.sampling_due = now + 5_000_000;
         }
     }
@@ -297,6 +307,19 @@ impl PowerGrid {
     /// Sources that have been part of the sum.
     pub fn known(&self) -> usize {
         self.sources.known() as usize
+    }
+
+    /// When a source spoke last. None: it is no part of the sum.
+    pub fn last(&self, source: usize) -> Option<Micros> {
+        self.sources.last(source)
+    }
+
+    /// The source, which no open bin has a value of, is gone for good: from the next call of [`Self::finish`] on it is no longer imputed.
+    pub fn leave(&mut self, source: usize) {
+        let Some(watts) = self.sources.leave(source) else { return };
+        let judged = self.ring.first().map_or(0, |first| self.judged.saturating_sub(first).max(0));
+        self.ring.iter_mut().take(judged as usize).for_each(|bin| stand_in(bin, source, 0.0));
+        self.left.push((source as u32, watts));
     }
 
     /// Samples that came out of order or after their bin was finished.

@@ -162,6 +162,34 @@ impl Sources {
         (f64::from(*slowest), typical)
     }
 
+    /// See [`super::Sampling::phases`].
+    pub(super) fn phase_spread(&self, period: f64) -> f64 {
+        let newest = self.recent.iter().map(|recent| recent.ts).max().unwrap_or_default();
+        // A thousand tell as much as all; one that is silent says nothing.
+        let some = self.recent.iter().step_by(self.recent.len().div_ceil(1024).max(1));
+        let speaks = some.filter(|recent| recent.samples == 2 && newest.since(recent.ts) < 10.0 * period);
+        let (mut count, mut sum) = (0.0, (0.0, 0.0));
+        for recent in speaks {
+            let (sin, cos) = (std::f64::consts::TAU * newest.since(recent.ts) / period).sin_cos();
+            (count, sum) = (count + 1.0, (sum.0 + cos, sum.1 + sin));
+        }
+        if count > 0.0 { f64::hypot(sum.0, sum.1) / count } else { 0.0 }
+    }
+
+    /// When it spoke last. None: it is no part of the sum.
+    pub(super) fn last(&self, source: usize) -> Option<Micros> {
+        self.is_known.get(source).filter(|known| **known).map(|_| self.recent[source].ts)
+    }
+
+    /// It is no longer part of the sum; gives what it is taken to have drawn. It comes back as one that is new.
+    pub(super) fn leave(&mut self, source: usize) -> Option<f32> {
+        self.last(source)?;
+        (self.is_known[source], self.mean_bins[source], self.recent[source]) = (false, 0.0, Recent::NONE);
+        self.known -= 1;
+        self.heard -= 1;
+        Some(std::mem::take(&mut self.mean[source]))
+    }
+
     pub(super) fn has_new(&self) -> bool {
         self.has_new
     }

@@ -132,6 +132,11 @@ impl Book {
         &self.incidents
     }
 
+    /// An incident has been opened since the last [`Book::take_revisions`].
+    pub fn has_opened(&self) -> bool {
+        self.revised.iter().any(|incident| incident.revision == 1)
+    }
+
     pub fn take_revisions(&mut self) -> Vec<Incident> {
         std::mem::take(&mut self.revised)
     }

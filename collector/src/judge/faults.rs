@@ -3,9 +3,8 @@
 use super::watch::Watch;
 use super::{Judge, xid};
 use crate::align::seconds::Second;
-use crate::fleet::{GpuMetric, GpuSlot, NodeMetric, NodeSlot};
+use crate::fleet::{GpuMetric, GpuSlot, NodeSlot};
 use crate::incidents::{Incident, Kind, Report, Severity, Subject};
-use crate::stragglers::median;
 use gridstep_wire::Micros;
 use std::collections::BTreeMap;
 
@@ -13,12 +12,6 @@ use std::collections::BTreeMap;
 const QUIET_SECONDS: f64 = 600.0;
 /// A node that is not heard of for so many seconds is silent, while most others speak.
 const SILENT_SECONDS: i64 = 90;
-/// A clock that is off by more, seconds, for so many seconds. Where the site keeps no clock at all, every node says so: there a node stands
-/// out that is off by twice as much as most.
-const CLOCK_ERROR: f64 = 0.1;
-const CLOCK_SECONDS: u32 = 30;
-/// Nodes that are a fleet to compare with.
-const FLEET: usize = 3;
 /// So many GPUs of a node that have the same are one incident of the node.
 const TOGETHER: usize = 3;
 /// Who has a symptom, how bad it is, what to say.
@@ -110,28 +103,20 @@ impl Judge {
         }
     }
 
-    /// Silence, and clocks that are off.
+    /// Silence.
     fn watch_nodes(&mut self, at: Micros, columns: &Second) {
         let second = at.0.div_euclid(1_000_000);
         let nodes = self.fleet.nodes().len();
-        self.heard.resize(nodes, (i64::MIN, 0));
+        self.heard.resize(nodes, i64::MIN);
         let clocks = columns.column(GpuMetric::SmClock as usize);
         let up = columns.column(GpuMetric::Up as usize);
         for (gpu, value) in (0..).map(GpuSlot).zip(clocks.iter().zip(up)) {
             if !value.0.is_nan() || !value.1.is_nan() {
-                self.heard[self.fleet.node_of(gpu).0 as usize].0 = second;
+                self.heard[self.fleet.node_of(gpu).0 as usize] = second;
             }
         }
-        if let Some(errors) = self.latest_node.as_ref().map(|node| node.column(NodeMetric::ClockError as usize).to_vec()) {
-            let mut known: Vec<f64> = errors.iter().map(|error| error.abs()).filter(|error| !error.is_nan()).collect();
-            let usual = if known.len() < FLEET { 0.0 } else { median(&mut known) };
-            let most = CLOCK_ERROR.max(2.0 * usual);
-            for (heard, error) in self.heard.iter_mut().zip(errors).filter(|(_, error)| !error.is_nan()) {
-                heard.1 = if error.abs() > most { heard.1 + 1 } else { 0 };
-            }
-        }
-        let known = |heard: &&(i64, u32)| heard.0 > i64::MIN;
-        let silent = |heard: &(i64, u32)| heard.0 > i64::MIN && second - heard.0 >= SILENT_SECONDS;
+        let known = |heard: &&i64| **heard > i64::MIN;
+        let silent = |heard: &i64| *heard > i64::MIN && second - heard >= SILENT_SECONDS;
         // Many at once are not the nodes' fault.
         let many = 2 * self.heard.iter().filter(|heard| silent(heard)).count() > self.heard.iter().filter(known).count();
         for node in (0..nodes).map(|node| NodeSlot(node as u32)) {
@@ -141,19 +126,14 @@ impl Judge {
                 self.open_fault(
                     node,
                     None,
-                    Micros(heard.0 * 1_000_000),
+                    Micros(heard * 1_000_000),
                     Kind::Telemetry,
                     "node_silent",
                     Severity::Warning,
                     "nothing is heard of it",
                 );
-            } else if heard.0 == second {
+            } else if heard == second {
                 self.close_faults(node, None, at, "node_silent");
-            }
-            if heard.1 >= CLOCK_SECONDS {
-                self.open_fault(node, None, at, Kind::Telemetry, "clock_skewed", Severity::Warning, "its clock is off");
-            } else if heard.1 == 0 {
-                self.close_faults(node, None, at, "clock_skewed");
             }
         }
     }
@@ -193,7 +173,7 @@ impl Judge {
         self.book.open(kind, report);
     }
 
-    fn close_faults(&mut self, node: NodeSlot, gpu: Option<GpuSlot>, at: Micros, cause: &str) {
+    pub(super) fn close_faults(&mut self, node: NodeSlot, gpu: Option<GpuSlot>, at: Micros, cause: &str) {
         if self.book.find_open(|open| open.cause == cause).is_none() {
             return;
         }
@@ -205,7 +185,7 @@ impl Judge {
         }
     }
 
-    fn fault_subject(&self, node: NodeSlot, gpu: Option<GpuSlot>) -> Subject {
+    pub(super) fn fault_subject(&self, node: NodeSlot, gpu: Option<GpuSlot>) -> Subject {
         let index = gpu.map(|gpu| self.fleet.gpus()[gpu.0 as usize].index);
         Subject { node: Some(self.fleet.node_name(node).into()), gpu: index, ..Subject::default() }
     }

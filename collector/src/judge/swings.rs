@@ -6,28 +6,36 @@
 mod clocks;
 mod contributors;
 mod figures;
+mod leaving;
 mod places;
 mod recurring;
 mod report;
+mod second;
 
 pub use figures::{FeederPower, Figure, LevelPower, Levels};
+pub(super) use report::object;
 
 use super::Judge;
 use crate::align::Sampling;
 use crate::align::calibration::Calibrator;
-use crate::align::clocks::{Arrivals, ClockView};
+use crate::align::clocks::{Arrivals, ClockView, ClockWatch, Off, Usual};
 use crate::align::power::{Amended, Bin, News, total};
-use crate::power::{Basis, Domain, Finding, History, Input, Limits, Resolved, Units};
+use crate::fleet::Fleet;
+use crate::power::forecast::Score;
+use crate::power::{Basis, Cycle, Domain, Finding, History, Input, Limits, Resolved, Units};
 use gridstep_wire::Micros;
 use places::Places;
 use report::Told;
+use second::Second;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Whose sum a finding is about: the fleet's, or that of the feeder with this index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Scope {
     Fleet,
+    /// Of those who take no part in the fleet's oscillation.
+    Others,
     Feeder(usize),
 }
 
@@ -44,6 +52,8 @@ struct Feeder {
 pub(super) struct Swings {
     fleet: Domain,
     told: Told,
+    second: Second,
+    told_second: Told,
     feeders: Vec<Feeder>,
     units: Units,
     pub(super) places: Places,
@@ -51,7 +61,13 @@ pub(super) struct Swings {
     beside: BTreeMap<Basis, History>,
     calibrator: Calibrator,
     pub(super) arrivals: Arrivals,
-    clocks: Vec<ClockView>,
+    pub(super) clocks: Vec<ClockView>,
+    clock_watches: Vec<ClockWatch>,
+    /// GPUs that were let go of and have not come back.
+    gone: BTreeSet<u32>,
+    let_go_due: Option<Micros>,
+    /// How well forecasts have done so far.
+    score: Score,
     /// The unit whose lag is looked at next, and when.
     audit_next: usize,
     audit_due: Option<Micros>,
@@ -66,6 +82,8 @@ struct Judged<'a> {
     limits: &'a Resolved,
     limits_given: &'a Limits,
     sampling: Sampling,
+    fleet: &'a Fleet,
+    basis: Basis,
     /// Known sources ÷ those in service: what was never heard of is missing too.
     in_service: f64,
 }
@@ -106,6 +124,7 @@ impl Swings {
     fn take(&mut self, news: News<'_>, known: usize, judged: &Judged<'_>, found: &mut Vec<Found>) {
         match news {
             News::Joined(sources) => self.join(sources),
+            News::Left(sources) => self.join(&negative(sources)),
             News::Amended(change) => self.amend(&change, known),
             News::Bin(bin) => self.judge(&bin, judged, found),
             News::Final(at) => self.finish(at, judged, found),
@@ -115,10 +134,28 @@ impl Swings {
     fn join(&mut self, sources: &[(u32, f32)]) {
         self.fleet.join(sources);
         for &(source, watts) in sources {
+            if let Some(&unit) = self.places.unit_of.get(source as usize) {
+                self.units.add(unit as usize, watts);
+            }
             if let Some((feeder, place)) = self.places.feeder_of.get(source as usize).copied().flatten() {
                 self.feeders[usize::from(feeder)].domain.join(&[(place, watts)]);
             }
         }
+    }
+
+    pub(super) fn look_at_clocks(&mut self, usual: &Usual) -> Vec<Option<Off>> {
+        self.clock_watches.resize(self.clocks.len(), ClockWatch::default());
+        self.clock_watches.iter_mut().zip(&self.clocks).map(|(watch, clock)| watch.look(clock, usual)).collect()
+    }
+
+    /// Sources, in order, whose clocks are off by this many seconds at most.
+    pub(super) fn leave_untimed(&mut self, sources: Vec<u32>, worst: f64) {
+        for (index, feeder) in self.feeders.iter_mut().enumerate() {
+            let places = sources.iter().filter_map(|&source| self.places.feeder_of.get(source as usize).copied().flatten());
+            let own = places.filter(|(of, _)| usize::from(*of) == index).map(|(_, place)| place).collect();
+            feeder.domain.untimed.set(own, worst);
+        }
+        self.fleet.untimed.set(sources, worst);
     }
 
     fn amend(&mut self, change: &Amended, known: usize) {
@@ -126,6 +163,7 @@ impl Swings {
         self.fleet.amend(change, source, known);
         let Some(&unit) = self.places.unit_of.get(source) else { return };
         self.units.amend(change.at, unit as usize, change.watts - change.imputed);
+        self.second.amend(change.at, unit as usize, change.imputed, change.watts, known);
         if let Some((feeder, place)) = self.places.feeder_of[source] {
             let sources = self.places.members[usize::from(feeder)].len();
             self.feeders[usize::from(feeder)].domain.amend(change, place as usize, sources);
@@ -133,6 +171,11 @@ impl Swings {
     }
 
     fn judge(&mut self, bin: &Bin<'_>, judged: &Judged<'_>, found: &mut Vec<Found>) {
+        for &(source, watts) in bin.joined {
+            if let Some(&unit) = self.places.unit_of.get(source as usize) {
+                self.units.add(unit as usize, watts);
+            }
+        }
         self.units.push(bin.at, bin.watts, &self.places.unit_of, self.places.units.len());
         let input = Input {
             at: bin.at,
@@ -145,6 +188,12 @@ impl Swings {
         let tell = |scope, completeness| move |finding| Found { scope, at: bin.at, completeness, finding };
         let fleet = tell(Scope::Fleet, input.completeness);
         self.fleet.judge(&input, judged.limits, &judged.limits_given.band, judged.sampling, |finding| found.push(fleet(finding)));
+        if let Some(line) = self.judge_second(bin.at, input.completeness, judged) {
+            let finding = Finding::Oscillation(line);
+            found.push(Found { scope: Scope::Others, at: bin.at, completeness: input.completeness, finding });
+        }
+        let second = self.second.running().map(|second| Cycle { period: 1.0 / second.frequency_hz });
+        self.fleet.second_cycle = second;
         for index in 0..self.feeders.len() {
             self.judge_feeder(index, bin, judged, found);
         }
@@ -176,6 +225,7 @@ impl Swings {
         let history = self.beside.entry(basis).or_default();
         match news {
             News::Joined(sources) => history.joined(sources.iter().map(|&(_, watts)| f64::from(watts)).sum()),
+            News::Left(sources) => history.joined(-sources.iter().map(|&(_, watts)| f64::from(watts)).sum::<f64>()),
             News::Amended(change) => history.amend(change.at, f64::from(change.imputed), f64::from(change.watts), known),
             News::Bin(bin) => {
                 let joined: f64 = bin.joined.iter().map(|&(_, watts)| f64::from(watts)).sum();
@@ -240,7 +290,8 @@ impl Judge {
             settle(&self.config.power.limits, [&self.gpu_power, &self.node_power, &self.meter_power].map(|grid| !grid.is_empty()))
         });
         self.swings.arrivals.advance(now);
-        self.update_places(basis);
+        self.let_go(now);
+        self.update_places(basis, now);
         let mut found = Vec::new();
         self.finish_grids(now, basis, &mut found);
         if self.swings.history().is_empty() {
@@ -252,14 +303,15 @@ impl Judge {
             self.report(&one);
         }
         if let Some(at) = self.swings.history().last() {
+            self.swings.score_forecast(at);
             self.close_recurring(at);
         }
     }
 
-    fn update_places(&mut self, basis: Basis) {
+    fn update_places(&mut self, basis: Basis, now: Micros) {
         let job = if basis == Basis::Gpu { &self.gpu_job } else { &self.node_job };
         let given = &self.config.power.limits;
-        self.swings.places.update(&self.fleet, basis, job, given.feeder.keys().map(String::as_str));
+        self.swings.places.update(&self.fleet, basis, job, now, given.feeder.keys().map(String::as_str));
         if !given.feeder.is_empty() {
             let per_source = self.nameplate_watts() / self.known_sources(basis);
             self.swings.resolve_feeders(given, per_source);
@@ -280,14 +332,15 @@ impl Judge {
     fn finish_grids(&mut self, now: Micros, basis: Basis, found: &mut Vec<Found>) {
         let in_service = self.share_in_service(basis);
         let calibrates = !self.node_power.is_empty() || !self.meter_power.is_empty();
-        let Self { gpu_power, node_power, meter_power, gpu_job, node_job, swings, limits, config, .. } = self;
+        let Self { gpu_power, node_power, meter_power, gpu_job, node_job, swings, limits, config, fleet, .. } = self;
         let grids: [(Basis, &mut _, &[Option<u32>]); 3] =
             [(Basis::Gpu, gpu_power, gpu_job), (Basis::Node, node_power, node_job), (Basis::Meter, meter_power, &[])];
         for (own, grid, jobs) in grids {
             if grid.is_empty() {
                 continue;
             }
-            let judged = Judged { limits, limits_given: &config.power.limits, sampling: grid.sampling(), in_service };
+            let sampling = grid.sampling();
+            let judged = Judged { limits, limits_given: &config.power.limits, sampling, fleet, basis: own, in_service };
             let known = grid.known();
             grid.finish(now, jobs, |news| {
                 if calibrates && let News::Bin(bin) = &news {
@@ -305,12 +358,16 @@ impl Judge {
     fn share_in_service(&self, basis: Basis) -> f64 {
         let places = &self.swings.places;
         let (known, absent) = match basis {
-            Basis::Gpu => (self.gpu_power.known(), places.absent_sources),
+            Basis::Gpu => (self.gpu_power.known(), places.absent_sources + self.gone_in_service()),
             Basis::Node => (self.node_power.known(), places.in_service.saturating_sub(self.node_power.known()) as f64),
             Basis::Meter => return 1.0,
         };
         if known > 0 { known as f64 / (known as f64 + absent) } else { 1.0 }
     }
+}
+
+fn negative(sources: &[(u32, f32)]) -> Vec<(u32, f32)> {
+    sources.iter().map(|&(source, watts)| (source, -watts)).collect()
 }
 
 /// What is judged: the basis that was asked for, or else the finest whole there is.

@@ -5,7 +5,7 @@ use super::demand::{Demand, OverLimit};
 use super::limits::BandLimit;
 use super::ramps::{Ramp, WINDOWS, ramps};
 use super::spectrum::{self, Floor};
-use super::{History, Oscillation, OscillationJudge, Resolved, Signed, Step, StepJudge, View};
+use super::{Cycle, History, Oscillation, OscillationJudge, Resolved, Signed, Step, StepJudge, Untimed, View};
 use crate::align::Sampling;
 use crate::align::power::Amended;
 use gridstep_wire::Micros;
@@ -58,6 +58,9 @@ pub struct Domain {
     pub oscillation: OscillationJudge,
     pub demand: Demand,
     pub bands: Bands,
+    pub untimed: Untimed,
+    /// Of another oscillation, that of those who take no part in this one.
+    pub second_cycle: Option<Cycle>,
     seconds: VecDeque<PowerSecond>,
 }
 
@@ -74,8 +77,11 @@ impl Domain {
         self.join(input.joined);
         self.history.push(input.at, input.sum, input.imputed, input.completeness);
         self.signed.push(input.watts);
-        let view = View { history: &self.history, signed: &self.signed, limits, bands, sampling };
-        if let Some(step) = self.steps.judge(&view, self.oscillation.cycle()) {
+        self.untimed.push(input.watts);
+        let cycle = self.cycle();
+        let Self { history, signed, untimed, .. } = self;
+        let view = View { history, signed, untimed, limits, bands, sampling, taken: self.second_cycle };
+        if let Some(step) = self.steps.judge(&view, cycle) {
             found(Finding::Step(step));
         }
         if let Some(line) = self.oscillation.judge(&view, self.steps.quiet_since()) {
@@ -83,7 +89,13 @@ impl Domain {
         }
     }
 
-    /// Sources are heard of for the first time: they are taken to have drawn this all along.
+    /// The repetition that the sum is known to have; of two, the slower one.
+    pub fn cycle(&self) -> Option<Cycle> {
+        let cycles = self.oscillation.cycle().into_iter().chain(self.second_cycle);
+        cycles.max_by(|a, b| a.period.total_cmp(&b.period))
+    }
+
+    /// Sources are heard of for the first time (or, of negative power, leave): they are taken to have drawn this all along.
     pub fn join(&mut self, sources: &[(u32, f32)]) {
         if sources.is_empty() {
             return;
@@ -99,6 +111,7 @@ impl Domain {
         let age = self.history.age(change.at);
         self.history.amend(change.at, f64::from(change.imputed), f64::from(change.watts), sources);
         self.signed.amend(age, source, change.watts - change.imputed);
+        self.untimed.amend(&self.history, change.at, source, change.watts - change.imputed);
     }
 
     /// The bin at this instant no longer changes.

@@ -5,6 +5,10 @@
 //! * **dips** (a checkpoint, an evaluation): the sum, smoothed over one cycle, falls below the middle between its usual level and its
 //!   lowest. Three or more of them that are equally far apart, some of which may be missing, make a fourth likely.
 
+mod score;
+
+pub use score::{Score, Scored};
+
 use super::History;
 use super::history::BIN;
 use super::spectrum;

@@ -59,6 +59,9 @@ pub struct Step {
     pub limit: (f64, f64),
     /// Where the change is over: the level after begins here at the latest.
     pub over_at: Micros,
+    /// For how long the level was the same before it, and is the same after it, as far as is known; seconds.
+    #[serde(default)]
+    pub steady_seconds: (f64, f64),
     /// No longer refined.
     pub settled: bool,
 }
@@ -269,12 +272,13 @@ impl StepJudge {
         }
         let room = history.age(step.over_at);
         let split = cycle.and_then(|_| split(history, step, length));
-        if let Some(levels) = split.and_then(|split| levels(history, split, length)) {
-            (step.before_watts, step.after_watts) = levels;
+        if let Some((before, after)) = split.and_then(|split| levels(history, split, length)) {
+            (step.before_watts, step.after_watts) = (before.watts, after.watts);
+            step.steady_seconds = (before.seconds, after.seconds);
         } else if room >= length {
             let after = |count: usize| history.mean(room - count, count);
             if let Some(level) = agreed(after, length, room / length, step.before_watts) {
-                step.after_watts = level;
+                (step.after_watts, step.steady_seconds.1) = (level.watts, level.seconds);
             }
         }
         let refined = step.clone();
@@ -298,8 +302,14 @@ fn split(history: &History, step: &Step, length: usize) -> Option<usize> {
     Some(best.0)
 }
 
+/// A level, and for how long it is the same.
+struct Level {
+    watts: f64,
+    seconds: f64,
+}
+
 /// Levels before and after, of whole cycles that keep half a second away from the split.
-fn levels(history: &History, split: usize, length: usize) -> Option<(f64, f64)> {
+fn levels(history: &History, split: usize, length: usize) -> Option<(Level, Level)> {
     let gap = bins(0.5).min(length / 4);
     let (newer, older) = (split.checked_sub(gap)?, split + gap);
     let rough = (history.mean(older, length)?, history.mean(newer.checked_sub(length)?, length)?);
@@ -317,12 +327,13 @@ fn steepest(history: &History, ages: RangeInclusive<usize>, span: usize, directi
 }
 
 /// The level over as many cycles (of `length` bins, at most `most`) as agree with the first one, as seen from the `other` side of a step.
-fn agreed(mean: impl Fn(usize) -> Option<f64>, length: usize, most: usize, other: f64) -> Option<f64> {
+fn agreed(mean: impl Fn(usize) -> Option<f64>, length: usize, most: usize, other: f64) -> Option<Level> {
     let first = mean(length)?;
     let near = AGREE * (first - other).abs();
     let longest = LEVELS.max((LEVEL_SECONDS / BIN) as usize / length.max(1));
-    let cycles = (2..=most.min(longest)).map_while(|cycles| mean(cycles * length).filter(|level| (level - first).abs() <= near));
-    Some(cycles.last().unwrap_or(first))
+    let agrees = |cycles: usize| mean(cycles * length).filter(|level| (level - first).abs() <= near).map(|level| (cycles, level));
+    let (cycles, watts) = (2..=most.min(longest)).map_while(agrees).last().unwrap_or((1, first));
+    Some(Level { watts, seconds: (cycles * length) as f64 * BIN })
 }
 
 /// The figures of a step that is `steepest` bins old, and lies within `edge` (ages).
@@ -345,7 +356,8 @@ fn measure(
     let after = history.mean(newer.saturating_sub(after_bins), after_bins).unwrap_or(0.0);
     let room = history.len().saturating_sub(older);
     let before = agreed(|count| history.mean(older, count), level, room / level, after);
-    let before = before.or_else(|| history.back(older)).unwrap_or(0.0);
+    let steady = before.as_ref().map_or(0.0, |level| level.seconds);
+    let before = before.map(|level| level.watts).or_else(|| history.back(older)).unwrap_or(0.0);
     let crossing = |share: f64| {
         let level = before + share * (after - before);
         let beyond = |age: usize| history.back(age).is_some_and(|watts| direction * (watts - level) >= 0.0);
@@ -362,6 +374,7 @@ fn measure(
         rise_seconds: rise,
         limit,
         over_at: history.at(newer),
+        steady_seconds: (steady, 0.0),
         settled: false,
     }
 }

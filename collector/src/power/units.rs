@@ -128,9 +128,17 @@ impl Units {
         mean
     }
 
-    /// By unit: the part of its swing at this frequency that is in phase with the sum's, Re(Zᵢ conj Z) ÷ |Z|, over the last whole cycles
-    /// that are known, twelve at most; watts peak to peak.
+    /// By unit: the part of its swing at this frequency that is in phase with the sum's, Re(Zᵢ conj Z) ÷ |Z|; watts peak to peak.
     pub fn swing(&self, hertz: f64) -> Vec<f64> {
+        let own = self.phasors(hertz);
+        let total = own.iter().fold((0.0, 0.0), |sum, own| (sum.0 + own.0, sum.1 + own.1));
+        let norm = f64::hypot(total.0, total.1).max(1e-9);
+        own.iter().map(|own| (own.0 * total.0 + own.1 * total.1) / norm).collect()
+    }
+
+    /// By unit: its swing at this frequency, real and imaginary, over the last whole cycles that are known, twelve at most; watts peak to
+    /// peak.
+    pub fn phasors(&self, hertz: f64) -> Vec<(f64, f64)> {
         let is_fine = hertz * FINE as f64 * 0.1 >= 3.0;
         let (rows, step) = if is_fine { (&self.fine.rows, 0.1) } else { (&self.coarse.rows, 1.0) };
         let cycles = (rows.len() as f64 * step * hertz).floor().min(12.0);
@@ -148,11 +156,9 @@ impl Units {
                 *own = (own.0 + watts * cos, own.1 + watts * sin);
             }
         }
-        let total = own.iter().fold((0.0, 0.0), |sum, own| (sum.0 + own.0, sum.1 + own.1));
-        let norm = f64::hypot(total.0, total.1).max(1e-9);
         // The window's mean is a half, and a sine of amplitude a leaves a / 2: peak to peak is eight times the mean.
-        let scale = 8.0 / rows.len().max(1) as f64 / norm;
-        own.iter().map(|own| (own.0 * total.0 + own.1 * total.1) * scale).collect()
+        let scale = 8.0 / rows.len().max(1) as f64;
+        own.iter().map(|own| (own.0 * scale, own.1 * scale)).collect()
     }
 
     /// When each of these units had made half of its way from before to after, between two instants; by unit, None where that is not known.
@@ -200,6 +206,29 @@ impl Units {
         let sum =
             |row: &Vec<f32>| row.iter().enumerate().filter(|(unit, _)| is_in(*unit)).map(|(_, &watts)| f64::from(watts)).sum();
         (0..).zip(&self.coarse.rows).map(|(place, row)| (first + place * SECOND_US, sum(row))).collect()
+    }
+
+    /// The sum of some units in bins, oldest first, the newest being that of the last bin; before the bins that are kept, from seconds.
+    pub fn sum_in_bins(&self, is_in: &[bool]) -> Vec<f64> {
+        let sum =
+            |row: &Vec<f32>| row.iter().zip(is_in).filter(|(_, is_in)| **is_in).map(|(&watts, _)| f64::from(watts)).sum::<f64>();
+        let Some(fine) = self.fine.first(BIN_US) else { return Vec::new() };
+        let mut all = Vec::new();
+        if let Some(first) = self.coarse.first(SECOND_US) {
+            for (place, row) in (0..).zip(&self.coarse.rows) {
+                let begin = first + place * SECOND_US - SECOND_US / 2;
+                let bins = (fine.0 - BIN_US / 2 - begin.0).div_euclid(BIN_US).clamp(0, SECOND_US / BIN_US);
+                all.extend(std::iter::repeat_n(sum(row), bins as usize));
+            }
+        }
+        all.extend(self.fine.rows.iter().map(sum));
+        all
+    }
+
+    /// One is taken to have drawn so much more all along.
+    pub fn add(&mut self, unit: usize, watts: f32) {
+        let rows = self.fine.rows.iter_mut().chain(&mut self.coarse.rows);
+        rows.filter_map(|row| row.get_mut(unit)).for_each(|cell| *cell += watts);
     }
 
     /// The bins kept of one unit and of the sum of others, newest last: for the audit of clocks.
@@ -274,6 +303,16 @@ mod tests {
         let total: f64 = swing.iter().sum();
         let shares: Vec<f64> = swing.iter().map(|swing| swing / total).collect();
         assert!((shares[0] - 0.5).abs() < 0.02 && (shares[1] - 1.5).abs() < 0.02 && (shares[2] + 1.0).abs() < 0.02, "{shares:?}");
+    }
+
+    #[test]
+    fn the_sum_of_some_goes_back_further_in_seconds() {
+        let units = fed(600, |source, t| if source == 3 { 100.0 } else { (t * 10.0).round() });
+        let sum = units.sum_in_bins(&[false, true, true]);
+        assert_eq!(sum.len(), 600);
+        assert_eq!((sum[599], sum[350]), (699.0, 450.0));
+        // Means of a second: of bins 0 to 9.
+        assert_eq!((sum[0], sum[9]), (104.5, 104.5));
     }
 
     #[test]

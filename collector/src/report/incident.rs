@@ -59,12 +59,14 @@ fn shown(name: &str, value: &Value) -> Option<(String, String)> {
     if let Value::Bool(holds) = value {
         return holds.then(|| (escape(&name.replace('_', " ")), "yes".into()));
     }
-    let value = value.as_f64()?;
+    // What was to come then is no news of what was.
+    let value = value.as_f64().filter(|_| !name.starts_with("next_") && name != "forecast_error_watts")?;
     let plain = |suffix: &str| escape(&name.strip_suffix(suffix).unwrap_or(name).replace('_', " "));
     Some(match name {
         "watts_per_second" => ("steepest".into(), format!("{}/s", change(value))),
         "delta_watts" => ("change of level".into(), change(value)),
         "amplitude_watts" => ("peak to peak".into(), watts(value)),
+        "forecast_measured_error_watts" => ("4 s ahead known to".into(), watts(value)),
         "limit_watts" => ("limit".into(), watts(value)),
         "limit_seconds" => ("limit holds within".into(), format!("{value} s")),
         "before_watts" | "after_watts" => (format!("level {}", plain("_watts")), watts(value)),

@@ -4,7 +4,7 @@
 mod alertmanager;
 mod dashboard;
 mod delivery;
-mod fleet;
+pub(crate) mod fleet;
 mod prometheus;
 mod receiver;
 mod secure;

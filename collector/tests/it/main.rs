@@ -8,6 +8,7 @@ mod collector;
 mod commands;
 mod judge;
 mod malformed;
+mod onset;
 mod recorder;
 mod recording;
 mod report;

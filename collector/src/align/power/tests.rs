@@ -17,6 +17,7 @@ fn tell(grid: &mut PowerGrid, now: f64, job: &[Option<u32>], told: &mut Told) {
     grid.finish(Micros::from_seconds(now), job, |news| match news {
         News::Bin(bin) => told.bins.push((bin.at.seconds(), bin.sum, bin.completeness)),
         News::Final(_) => told.finals += 1,
+        News::Left(_) => {}
         News::Joined(sources) => {
             let joined: f64 = sources.iter().map(|&(_, watts)| f64::from(watts)).sum();
             told.bins.iter_mut().for_each(|bin| bin.1 += joined);

@@ -48,6 +48,8 @@ impl Judge {
         if basis == Basis::Gpu && self.gpu_power.sampling().slowest <= 0.25 {
             self.audit_lags();
         }
+        let at = self.swings.history().last().unwrap_or(now);
+        self.watch_clocks(at);
         if second.rem_euclid(10) == 0 {
             let error = self.clock_error();
             self.gpu_power.set_clock_error(error);

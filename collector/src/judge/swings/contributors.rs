@@ -25,18 +25,26 @@ pub(super) struct Moved {
 }
 
 impl Judge {
-    /// From level to level: means over a cycle (5 s without one) on both sides, as far as they are known.
+    /// From level to level: means over whole cycles (5 s without one) on both sides, over up to a minute where the levels are as steady, as
+    /// far as they are known.
     pub(super) fn moved_in_step(&self, scope: Scope, step: &Step) -> Moved {
         let units = &self.swings.units;
         let domain = self.domain(scope);
         let length = domain.oscillation.cycle().map_or(5.0, |cycle| cycle.period * (5.0 / cycle.period).ceil());
-        let length = (length * 1e6) as i64;
+        // Of what is further back seconds are known, which must not reach into the change.
+        let span = |steady: f64| match steady > 2.0 * length {
+            true => ((steady - 1.0) * 1e6) as i64,
+            false => (length * 1e6) as i64,
+        };
+        let apart = |span: i64| if span > (length * 1e6) as i64 { 500_000 } else { 0 };
+        let (before, after) = (span(step.steady_seconds.0), span(step.steady_seconds.1));
         let rise = (step.rise_seconds * 1e6) as i64 + 100_000;
         let begun = step.started_at - rise;
         let now = domain.history.last().unwrap_or(step.opened_at) + 100_000;
         let over = step.over_at.min(now - 300_000);
-        let before = units.mean(begun - length, begun);
-        let mut after = units.mean(over, now.min(over + length));
+        let before = units.mean(begun - before - apart(before), begun - apart(before));
+        let over = over + apart(after);
+        let mut after = units.mean(over, now.min(over + after));
         after.resize(before.len(), 0.0);
         let watts: Vec<f64> = after.iter().zip(&before).map(|(after, before)| after - before).collect();
         let halfway = units.halfway(&before, &after, begun - 1_000_000, now);
@@ -45,7 +53,11 @@ impl Judge {
     }
 
     pub(super) fn moved_in_oscillation(&self, scope: Scope, line: &Oscillation) -> Moved {
-        Moved { watts: self.within(scope, self.swings.units.swing(line.frequency_hz)), simultaneity: None }
+        let mut watts = self.swings.units.swing(line.frequency_hz);
+        if scope == Scope::Others {
+            (0..watts.len()).filter(|&unit| !self.swings.second.has(unit)).for_each(|unit| watts[unit] = 0.0);
+        }
+        Moved { watts: self.within(scope, watts), simultaneity: None }
     }
 
     /// What belongs to the scope; nothing of the others.
@@ -62,8 +74,9 @@ impl Judge {
         watts
     }
 
-    /// Shares by job, rack, feeder and node; the shares of one level sum to 1, what is small is «other».
-    pub(super) fn contributors<'a>(&'a self, moved: &[f64]) -> Vec<Contributor> {
+    /// Shares by job, rack, feeder and node; the shares of one level sum to 1, what is small is «other». Jobs as they were at the change, which is one
+    /// since that instant.
+    pub(super) fn contributors<'a>(&'a self, moved: &[f64], since: Micros, falls: bool) -> Vec<Contributor> {
         let total: f64 = moved.iter().sum();
         if total.abs() < 1e-6 {
             return Vec::new();
@@ -71,7 +84,7 @@ impl Judge {
         let basis = self.basis.unwrap_or_default();
         let units = &self.swings.places.units;
         let node = |unit: usize| units.get(unit).map_or(usize::MAX, |unit| unit.node as usize);
-        let job = |unit: usize| units.get(unit)?.job.map(|job| self.fleet.jobs()[job as usize].as_str());
+        let job = |unit: usize| units.get(unit)?.job_of_change(since, falls).map(|job| self.fleet.jobs()[job as usize].as_str());
         let place = |unit: usize| self.fleet.nodes().get(node(unit)).filter(|_| basis != Basis::Meter)?.place.as_ref();
         let name = |unit: usize| match basis {
             Basis::Meter => None,

@@ -2,9 +2,11 @@
 
 use super::super::{Judge, PowerPoint};
 use super::places::feeder_name;
-use super::{Scope, report};
+use super::{Scope, Swings, report};
 use crate::align::calibration::Calibration;
 use crate::fleet::NodeSlot;
+use crate::power::forecast::Scored;
+use crate::power::oscillation::Claim;
 use crate::power::spectrum::Floor;
 use crate::power::{
     BandPower, Basis, Coincidence, Dips, Domain, Forecast, History, Oscillation, PowerSecond, Quarter, Ramp, Resolved, forecast,
@@ -57,10 +59,23 @@ pub struct FeederPower {
     pub demand: Option<Quarter>,
 }
 
+impl Swings {
+    /// Holds the forecast against what came, once a second.
+    pub(super) fn score_forecast(&mut self, at: Micros) {
+        let Some(line) = self.fleet.oscillation.running() else {
+            self.score.end();
+            return;
+        };
+        if self.score.is_due(at) {
+            self.score.look(&self.fleet.history, line.frequency_hz, at);
+        }
+    }
+}
+
 impl Judge {
     pub(super) fn domain(&self, scope: Scope) -> &Domain {
         match scope {
-            Scope::Fleet => &self.swings.fleet,
+            Scope::Fleet | Scope::Others => &self.swings.fleet,
             Scope::Feeder(index) => &self.swings.feeders[index].domain,
         }
     }
@@ -127,6 +142,16 @@ impl Judge {
         oscillation::claim_limit(self.sampling())
     }
 
+    /// The same, and why not above a higher one.
+    pub fn claim(&self) -> Claim {
+        oscillation::claim(self.sampling())
+    }
+
+    /// Above it, nodes whose clocks are off are left out of lines, hertz. None: no clock is off.
+    pub fn untimed_from_hz(&self) -> Option<f64> {
+        self.swings.fleet.untimed.from_hz()
+    }
+
     /// What sensor, sampling and clocks leave of an amplitude at this frequency.
     pub fn gain(&self, hertz: f64) -> f64 {
         oscillation::gain(hertz, self.sampling())
@@ -144,6 +169,16 @@ impl Judge {
     /// The oscillation that goes on, if there is one.
     pub fn running_oscillation(&self) -> Option<&Oscillation> {
         self.swings.fleet.oscillation.running()
+    }
+
+    /// Another one that goes on meanwhile, of those who take no part in that.
+    pub fn second_oscillation(&self) -> Option<&Oscillation> {
+        self.swings.second.running()
+    }
+
+    /// How well the forecasts of this oscillation have done so far. None: they are too few.
+    pub fn forecast_score(&self) -> Option<Scored> {
+        self.swings.score.scored()
     }
 
     /// The next crest and trough of the oscillation that goes on.

@@ -2,6 +2,7 @@
 
 use crate::fleet::Fleet;
 use crate::power::Basis;
+use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
 
 /// What moves together: see [`crate::power::units`].
@@ -10,6 +11,25 @@ pub(in crate::judge) struct Unit {
     /// Of a meter: its index.
     pub(in crate::judge) node: u32,
     pub(in crate::judge) job: Option<u32>,
+    /// The job before, and until when.
+    #[serde(default)]
+    worked: Option<(u32, Micros)>,
+}
+
+impl Unit {
+    /// The job that a change since then is one of: a fall is that of who worked before it, anything else of who works now; if there is none, of
+    /// the other. A job that ends takes its name away in the very second in which it falls.
+    pub(in crate::judge) fn job_of_change(&self, since: Micros, falls: bool) -> Option<u32> {
+        let worked = self.worked.filter(|(_, until)| *until >= since).map(|(job, _)| job);
+        if falls { worked.or(self.job) } else { self.job.or(worked) }
+    }
+
+    fn works_for(&mut self, job: Option<u32>, now: Micros) {
+        if let Some(before) = self.job.filter(|_| self.job != job) {
+            self.worked = Some((before, now));
+        }
+        self.job = job;
+    }
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -40,6 +60,7 @@ impl Places {
         fleet: &Fleet,
         basis: Basis,
         job: &[Option<u32>],
+        now: Micros,
         feeders: impl ExactSizeIterator<Item = &'a str> + Clone,
     ) {
         let sources = match basis {
@@ -72,7 +93,7 @@ impl Places {
                 taken[node].len() - 1
             });
             let unit = self.unit(node, nth);
-            self.units[unit as usize].job = job;
+            self.units[unit as usize].works_for(job, now);
             self.unit_of.push(unit);
             let feeder = feeder_name(fleet, basis, node).and_then(|name| feeders.clone().position(|feeder| feeder == name));
             self.feeder_of.push(feeder.map(|feeder| {
@@ -98,7 +119,7 @@ impl Places {
         let own = &mut self.of_node[node];
         while own.len() <= nth {
             own.push(self.units.len() as u32);
-            self.units.push(Unit { node: node as u32, job: None });
+            self.units.push(Unit { node: node as u32, job: None, worked: None });
         }
         own[nth]
     }

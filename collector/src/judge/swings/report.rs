@@ -6,9 +6,11 @@
 use super::super::Judge;
 use super::contributors::Moved;
 use super::recurring::Recurring;
+use super::second::alike;
 use super::{Found, Scope};
-use crate::incidents::{Book, Evidence, Incident, Kind, Report, Severity, Subject};
-use crate::power::{BandLimit, Finding, Oscillation, OverLimit, Resolved, Step, oscillation};
+use crate::incidents::{Book, Contributor, Evidence, Incident, Kind, Report, Severity, Subject};
+use crate::power::forecast::Turn;
+use crate::power::{BandLimit, Finding, Oscillation, OverLimit, Resolved, Step, forecast, oscillation};
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -26,6 +28,14 @@ const SAME: f64 = 3.0;
 const FRESH: f64 = 5.0;
 /// A step that consists of what is imputed to more than this is not confirmed.
 const IMPUTED: f64 = 0.5;
+/// A job's name may go so long before its power falls, seconds.
+const JOB_ENDS: f64 = 2.0;
+/// A frequency is a multiple of another within this share.
+const HARMONIC: f64 = 0.05;
+/// A second oscillation whose share of one job is larger is that job's.
+const MOST: f64 = 0.5;
+/// A feeder takes part in an oscillation whose share in it is so large.
+const TAKES_PART: f64 = 0.1;
 /// With less of the data nothing is confirmed.
 const CONFIRMS: f64 = 0.5;
 /// What swings by less than this share of the oscillation's figure swings no more.
@@ -50,6 +60,9 @@ struct Seen {
     summary: String,
     magnitude: Map<String, Value>,
     moved: Moved,
+    /// Jobs count that worked then, and whether a fall is to be theirs.
+    changed_at: Micros,
+    falls: bool,
 }
 
 impl Judge {
@@ -64,6 +77,7 @@ impl Judge {
     fn told(&mut self, scope: Scope) -> &mut Told {
         match scope {
             Scope::Fleet => &mut self.swings.told,
+            Scope::Others => &mut self.swings.told_second,
             Scope::Feeder(index) => &mut self.swings.feeders[index].told,
         }
     }
@@ -71,7 +85,7 @@ impl Judge {
     fn limits_of(&self, scope: Scope) -> (Resolved, &[BandLimit]) {
         let given = &self.config.power.limits;
         match scope {
-            Scope::Fleet => (self.limits, &given.band),
+            Scope::Fleet | Scope::Others => (self.limits, &given.band),
             Scope::Feeder(index) => {
                 let feeder = &self.swings.feeders[index];
                 (feeder.limits, given.feeder.get(&feeder.name).map_or(&[], |own| own.band.as_slice()))
@@ -81,7 +95,7 @@ impl Judge {
 
     fn subject(&self, scope: Scope) -> Subject {
         match scope {
-            Scope::Fleet => Subject { cluster: Some("cluster".into()), ..Subject::default() },
+            Scope::Fleet | Scope::Others => Subject { cluster: Some("cluster".into()), ..Subject::default() },
             Scope::Feeder(index) => Subject { feeder: Some(self.swings.feeders[index].name.clone()), ..Subject::default() },
         }
     }
@@ -137,7 +151,7 @@ impl Judge {
             incident.kind == Kind::PowerSwing
                 && incident.cause == cause
                 && incident.started_at.since(step.started_at).abs() <= SAME.max(step.rise_seconds)
-                && incident.subject.cluster.is_some() != (scope == Scope::Fleet)
+                && incident.subject.cluster.is_some() != matches!(scope, Scope::Fleet | Scope::Others)
         };
         self.book.find_last(same)
     }
@@ -177,6 +191,8 @@ impl Judge {
             summary,
             magnitude,
             moved: self.moved_in_step(scope, step),
+            changed_at: step.started_at - ((step.rise_seconds + JOB_ENDS) * 1e6) as i64,
+            falls: delta < 0.0,
         }
     }
 
@@ -197,7 +213,7 @@ impl Judge {
     fn report_oscillation(&mut self, found: &Found, line: &Oscillation) {
         let (scope, at) = (found.scope, found.at);
         let known = self.told(scope).line.clone().and_then(|id| self.book.place_of(&id));
-        let place = known.or_else(|| self.place_of_line(scope));
+        let place = known.or_else(|| self.place_of_line(scope, line));
         if place.is_some_and(|place| self.is_anothers(scope, place)) {
             if line.ended_at.is_some() {
                 self.told(scope).line = None;
@@ -231,9 +247,44 @@ impl Judge {
         }
     }
 
-    fn place_of_line(&self, scope: Scope) -> Option<usize> {
-        let open = |incident: &Incident| incident.kind == Kind::PowerSwing && incident.cause == "oscillation";
-        self.book.find_open(|incident| open(incident) && incident.subject.cluster.is_some() != (scope == Scope::Fleet))
+    /// The incident of the same condition that another scope has told: the fleet tells what was a feeder's or the second's so far, a feeder's is part of
+    /// the fleet's.
+    fn place_of_line(&mut self, scope: Scope, line: &Oscillation) -> Option<usize> {
+        let second = self.swings.second.running().is_some_and(|second| alike(second.frequency_hz, line.frequency_hz));
+        if scope == Scope::Fleet && second {
+            self.swings.second.end();
+            return self.swings.told_second.line.take().and_then(|id| self.book.place_of(&id));
+        }
+        let of_fleet = matches!(scope, Scope::Fleet | Scope::Others);
+        let other = |incident: &Incident| {
+            let open = incident.kind == Kind::PowerSwing && incident.cause == "oscillation";
+            open && incident.subject.cluster.is_some() != of_fleet
+        };
+        self.book.find_open(|incident| other(incident) && self.is_same(scope, line, incident))
+    }
+
+    /// The incident's oscillation is this one: it has its frequency, or one is a harmonic of the other (the first lock may be on one) and the feeder
+    /// takes part in both.
+    fn is_same(&self, scope: Scope, line: &Oscillation, incident: &Incident) -> bool {
+        let Some(told) = incident.magnitude.get("frequency_hz").and_then(Value::as_f64) else { return false };
+        if alike(told, line.frequency_hz) {
+            return true;
+        }
+        let ratio = f64::max(told / line.frequency_hz, line.frequency_hz / told);
+        if (ratio - ratio.round()).abs() > HARMONIC * ratio {
+            return false;
+        }
+        let name = match scope {
+            Scope::Feeder(index) => self.swings.feeders[index].name.clone(),
+            _ => incident.subject.feeder.clone().unwrap_or_default(),
+        };
+        let takes_part =
+            |who: &Contributor| who.who.get("feeder").is_some_and(|feeder| *feeder == name) && who.share >= TAKES_PART;
+        if matches!(scope, Scope::Feeder(_)) {
+            return incident.contributors.iter().any(takes_part);
+        }
+        let moved = self.moved_in_oscillation(scope, line);
+        self.contributors(&moved.watts, line.started_at, false).iter().any(takes_part)
     }
 
     fn oscillation_seen(&self, scope: Scope, found: &Found, line: &Oscillation) -> Seen {
@@ -252,6 +303,8 @@ impl Judge {
             "amplitude_is_lower_bound": line.lower_bound,
             "harmonic_2_ratio": round4(line.harmonics[0]), "harmonic_3_ratio": round4(line.harmonics[1]),
         }));
+        let mut magnitude = magnitude;
+        magnitude.extend(self.foretold(scope, line));
         let summary = format!(
             "power oscillates by {}{} peak to peak at {:.3} Hz, every {:.1} s (limit {}){}",
             if line.lower_bound { "at least " } else { "" },
@@ -269,7 +322,29 @@ impl Judge {
             summary,
             magnitude,
             moved: self.moved_in_oscillation(scope, line),
+            changed_at: line.started_at,
+            falls: false,
         }
+    }
+
+    /// The next turns, as of this revision: seconds from then, and watts.
+    fn foretold(&self, scope: Scope, line: &Oscillation) -> Map<String, Value> {
+        let Some(next) = forecast::forecast(&self.domain(scope).history, line.frequency_hz) else { return Map::new() };
+        if scope == Scope::Others || line.ended_at.is_some() {
+            return Map::new();
+        }
+        let last = self.domain(scope).history.last().unwrap_or_default();
+        let ahead = |turn: Turn| (turn.at.since(last) * 10.0).round() / 10.0;
+        let mut all = object(json!({
+            "next_trough_seconds": ahead(next.trough), "next_trough_watts": round(next.trough.watts),
+            "next_crest_seconds": ahead(next.crest), "next_crest_watts": round(next.crest.watts),
+            "forecast_error_watts": round(next.error_watts),
+        }));
+        // As measured: how far off forecasts were so far.
+        if let Some(scored) = self.swings.score.scored().filter(|_| scope == Scope::Fleet) {
+            all.insert("forecast_measured_error_watts".into(), round(scored.error_watts).into());
+        }
+        all
     }
 
     fn report_over_limit(&mut self, found: &Found, over: &OverLimit) {
@@ -288,6 +363,8 @@ impl Judge {
             summary,
             magnitude,
             moved: Moved { watts: self.swings.units.mean(found.at - 60_000_000, found.at), simultaneity: None },
+            changed_at: found.at - 60_000_000,
+            falls: false,
         };
         let report = self.swing(found, seen);
         let place = self.told(scope).over.clone().and_then(|id| self.book.place_of(&id));
@@ -310,19 +387,24 @@ impl Judge {
         }
         let mut evidence = self.togetherness(seen.moved.simultaneity);
         evidence.extend(self.carried(&seen.magnitude));
+        let contributors = self.contributors(&seen.moved.watts, seen.changed_at, seen.falls);
+        let mut subject = self.subject(found.scope);
+        if found.scope == Scope::Others {
+            subject.job = most_of_it(&contributors);
+        }
         Report {
             at: found.at,
             started_at: seen.started_at,
             cause: seen.cause,
             severity: seen.severity,
-            subject: self.subject(found.scope),
+            subject,
             completeness: (found.completeness * 1e4).round() / 1e4,
             confirmed: seen.confirmed,
             summary,
             magnitude: seen.magnitude,
             evidence,
             ruled_out: Vec::new(),
-            contributors: self.contributors(&seen.moved.watts),
+            contributors,
         }
     }
 
@@ -332,7 +414,10 @@ impl Judge {
         let sampling = self.sampling();
         let evidence = |signal: &str, value: f64| Evidence { signal: signal.into(), value, peers: None, score: None };
         let gain = (oscillation::gain(hertz, sampling) * 1e4).round() / 1e4;
-        vec![evidence("gain_ratio", gain), evidence("clock_error_seconds", (sampling.clock * 1e4).round() / 1e4)]
+        let mut all = vec![evidence("gain_ratio", gain), evidence("clock_error_seconds", (sampling.clock * 1e4).round() / 1e4)];
+        all.push(evidence("phase_spread_ratio", (sampling.phases * 1e4).round() / 1e4));
+        all.extend(oscillation::alias(hertz, sampling).map(|alias| evidence("alias_hz", (alias * 1e4).round() / 1e4)));
+        all
     }
 
     /// Recurring changes that have not come again for long are over.
@@ -348,6 +433,12 @@ impl Judge {
     }
 }
 
+/// The job that swings, where it is one: two oscillations of a fleet have two subjects.
+fn most_of_it(contributors: &[Contributor]) -> Option<String> {
+    let job = |who: &Contributor| who.who.get("job").and_then(Value::as_str).filter(|_| who.share > MOST).map(str::to_owned);
+    contributors.iter().find_map(job)
+}
+
 impl Book {
     /// Refines the incident at this place, or opens one; gives its place.
     fn put(&mut self, place: Option<usize>, kind: Kind, report: Report) -> usize {
@@ -361,7 +452,7 @@ impl Book {
     }
 }
 
-pub(super) fn object(value: Value) -> Map<String, Value> {
+pub(in crate::judge) fn object(value: Value) -> Map<String, Value> {
     match value {
         Value::Object(map) => map,
         _ => Map::new(),

@@ -19,7 +19,8 @@ const ONSET: f64 = 15.0;
 const SCENARIO: &str = r#"
 seed = 405
 nodes = 2
-gpus_per_node = 8
+# Fewer could not be told from chance: their common swing shows by its square root only.
+gpus_per_node = 16
 
 [[job]]
 name = "llama3-405b"
@@ -44,7 +45,7 @@ start = 15.0
 depth = 0.2
 "#;
 
-struct Agents {
+pub(crate) struct Agents {
     http: Vec<SocketAddr>,
     children: Vec<Child>,
 }
@@ -66,9 +67,9 @@ fn built(names: &[&str]) -> PathBuf {
 }
 
 impl Agents {
-    fn start(folder: &Path, collector: SocketAddr, start: f64) -> Self {
+    pub(crate) fn start(folder: &Path, collector: SocketAddr, start: f64, text: &str) -> Self {
         let scenario = folder.join("scenario.toml");
-        std::fs::write(&scenario, SCENARIO).unwrap();
+        std::fs::write(&scenario, text).unwrap();
         let library = built(&["libgridstep_simulator.so", "deps/libgridstep_simulator.so"]);
         let mut agents = Self { http: Vec::new(), children: Vec::new() };
         for node in 0..2 {
@@ -101,9 +102,12 @@ async fn what_we_ship_works_on_a_fleet() {
     let mut config = crate::collector::config(&folder.path().join("state"));
     config.edge.alerts.alertmanager =
         super::config(folder.path(), &[format!("http://{}", alertmanager.address)]).edge.alerts.alertmanager;
+    let topology = folder.path().join("topology.csv");
+    std::fs::write(&topology, "node,rack,feeder\nnode00000,r0,f0\nnode00001,r0,f0\n").unwrap();
+    config.edge.topology = Some(topology);
     let server = Server::start(config).await.unwrap();
     let start = Micros::now().seconds() + 1.0;
-    let agents = Agents::start(folder.path(), server.grpc, start);
+    let agents = Agents::start(folder.path(), server.grpc, start, SCENARIO);
     let prometheus = Prometheus::start(server.http, &agents.http).await;
 
     let straggler =
@@ -130,6 +134,9 @@ async fn check_expressions(prometheus: &Prometheus) {
         let mut count = 0;
         while count == 0 {
             count = prometheus.query(&expression).await.len();
+            if dashboard::is_rare(&panel) {
+                break;
+            }
             assert!(count > 0 || begun.elapsed() < PATIENCE, "{panel}: no data from {expression}");
             if count == 0 {
                 tokio::time::sleep(Duration::from_millis(200)).await;

@@ -14,10 +14,12 @@ use std::sync::Arc;
 const FROM_US: i64 = 400_000_000;
 const TO_US: i64 = 3_200_000_000;
 
-type Series = Vec<(i64, f64)>;
+/// The meters are read every two seconds.
+const GRID_US: i64 = 2_000_000;
 
-pub(super) fn meters(from: &Path, to: &Path, seed: u64) {
-    let nodes = read(from);
+pub(super) type Series = Vec<(i64, f64)>;
+
+pub(super) fn meters(nodes: &BTreeMap<String, Series>, to: &Path, seed: u64) {
     let begin = nodes.values().flatten().map(|(ts, _)| *ts).min().unwrap() + FROM_US;
     let end = begin + TO_US - FROM_US;
     let mut offsets: HashMap<Vec<u64>, i64> = HashMap::new();
@@ -27,7 +29,7 @@ pub(super) fn meters(from: &Path, to: &Path, seed: u64) {
         let key = series.iter().map(|(_, watts)| watts.to_bits()).collect();
         let next = offsets.len() as u64 + 1000 * seed;
         let offset = *offsets.entry(key).or_insert_with(|| (mix(next) % (TO_US - FROM_US) as u64) as i64);
-        for (ts, watts) in series.into_iter().filter(|(ts, _)| (begin..end).contains(ts)) {
+        for (ts, watts) in series.iter().copied().filter(|(ts, _)| (begin..end).contains(ts)) {
             rows.push((begin + (ts - begin + offset) % (end - begin), node.clone(), watts));
         }
     }
@@ -36,7 +38,22 @@ pub(super) fn meters(from: &Path, to: &Path, seed: u64) {
     write(to, &rows);
 }
 
-fn read(folder: &Path) -> BTreeMap<String, Series> {
+/// Begin of the first minute in which the sum stays within 15 % of its level (its median over the whole recording), seconds.
+pub(super) fn steady_from(nodes: &BTreeMap<String, Series>) -> f64 {
+    let mut sums: BTreeMap<i64, f64> = BTreeMap::new();
+    for (ts, watts) in nodes.values().flatten() {
+        *sums.entry(ts / GRID_US).or_default() += watts;
+    }
+    let sums: Vec<(i64, f64)> = sums.into_iter().collect();
+    let mut sorted: Vec<f64> = sums.iter().map(|(_, watts)| *watts).collect();
+    sorted.sort_by(f64::total_cmp);
+    let level = sorted[sorted.len() / 2];
+    let steady = |minute: &&[(i64, f64)]| minute.iter().all(|(_, watts)| (watts / level - 1.0).abs() < 0.15);
+    let first = sums.windows(30).find(steady).unwrap()[0].0;
+    (first * GRID_US) as f64 / 1e6
+}
+
+pub(super) fn read(folder: &Path) -> BTreeMap<String, Series> {
     let mut nodes: BTreeMap<String, Series> = BTreeMap::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

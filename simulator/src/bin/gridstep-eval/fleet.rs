@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::f64::consts::TAU;
 
 pub(crate) const PER_NODE: usize = 8;
+pub(crate) const FEEDERS: usize = 4;
 /// What a board may draw, W.
 pub(crate) const NAMEPLATE: f64 = 700.0;
 /// Unix seconds of second 0.
@@ -152,6 +153,10 @@ impl Fleet {
         self.gpus.div_ceil(PER_NODE)
     }
 
+    pub(crate) fn feeder(&self, node: usize) -> usize {
+        node * FEEDERS / self.nodes().max(1)
+    }
+
     /// The fleet's true power without noise, W.
     pub(crate) fn truth(&self, t: f64) -> f64 {
         self.groups
@@ -169,7 +174,7 @@ impl Fleet {
         let place = |node: usize| Place {
             node: format!("node{node:05}"),
             rack: format!("rack{:03}", node / 4),
-            feeder: format!("feeder{}", node * 4 / nodes.max(1)),
+            feeder: format!("feeder{}", self.feeder(node)),
             in_service: true,
         };
         let topology: Vec<Place> = (0..nodes).map(place).collect();

@@ -32,14 +32,46 @@ pub(crate) struct Match {
     pub(crate) cycles: f64,
     /// Aimed at, s.
     pub(crate) within: f64,
+    /// Largest difference of a share, by feeder or job, from the true one.
+    pub(crate) share: f64,
+}
+
+/// Whose it truly is: shares by what contributors call them.
+pub(crate) type Shares = Vec<(&'static str, String, f64)>;
+
+/// Counts of errors in steps of a hundredth of a percent: nulls have too many to keep.
+#[derive(Debug, Default)]
+pub(crate) struct Errors(Vec<u64>);
+
+impl Errors {
+    const STEP: f64 = 1e-4;
+
+    fn put(&mut self, error: f64) {
+        let place = ((error.abs() / Self::STEP) as usize).min(9_999);
+        if self.0.len() <= place {
+            self.0.resize(place + 1, 0);
+        }
+        self.0[place] += 1;
+    }
+
+    /// Not exceeded by this share of them.
+    pub(crate) fn quantile(&self, share: f64) -> f64 {
+        let total: u64 = self.0.iter().sum();
+        let mut below = 0;
+        let place = self.0.iter().position(|count| {
+            below += count;
+            below as f64 >= share * total as f64 && total > 0
+        });
+        place.map_or(f64::NAN, |place| (place + 1) as f64 * Self::STEP)
+    }
 }
 
 impl Match {
     /// Beyond what is aimed at.
     fn is_poor(&self) -> bool {
         match self.cycles > 0.0 {
-            true => self.delay > self.within || self.hertz.abs() > 0.01 || self.watts.abs() > 0.1,
-            false => self.delay > self.within || self.watts.abs() > 0.05,
+            true => self.delay > self.within || self.hertz.abs() > 0.01 || self.watts.abs() > 0.1 || self.share > 0.02,
+            false => self.delay > self.within || self.watts.abs() > 0.05 || self.share > 0.02,
         }
     }
 }
@@ -52,9 +84,8 @@ pub(crate) struct Score {
     pub(crate) missed: Vec<String>,
     /// What was found late, or with wrong figures.
     pub(crate) poor: Vec<String>,
-    /// Worst errors of shares by feeder or job, where they are known.
-    pub(crate) sum_errors: Vec<f64>,
-    pub(crate) second_errors: Vec<f64>,
+    pub(crate) sum_errors: Errors,
+    pub(crate) second_errors: Errors,
     /// Fleets × seconds.
     pub(crate) seconds: f64,
 }
@@ -62,7 +93,7 @@ pub(crate) struct Score {
 /// A step may be found this long after its onset and still be that step, s.
 const LATE: f64 = 75.0;
 
-pub(crate) fn score(outcome: &Outcome, truths: &[Truth], into: &mut Score) {
+pub(crate) fn score(outcome: &Outcome, truths: &[Truth], shares: &Shares, into: &mut Score) {
     let swings: Vec<&Seen> = outcome.incidents.iter().filter(|seen| seen.first.kind == Kind::PowerSwing).collect();
     let mut used = vec![false; swings.len()];
     for truth in truths {
@@ -71,7 +102,7 @@ pub(crate) fn score(outcome: &Outcome, truths: &[Truth], into: &mut Score) {
         match hit {
             Some(index) => {
                 used[index] = true;
-                let found = matched(swings[index], truth);
+                let found = matched(swings[index], truth, shares);
                 if found.is_poor() {
                     into.poor.push(format!("{truth:?}: {found:?}"));
                 }
@@ -85,8 +116,8 @@ pub(crate) fn score(outcome: &Outcome, truths: &[Truth], into: &mut Score) {
             into.wrong.push(format!("{:.1} s: {}", seen.at, seen.last.summary));
         }
     }
-    into.sum_errors.extend(outcome.sum_errors.iter().map(|error| error.abs()));
-    into.second_errors.extend(outcome.second_errors.iter().map(|error| error.abs()));
+    outcome.sum_errors.iter().for_each(|&error| into.sum_errors.put(error));
+    outcome.second_errors.iter().for_each(|&error| into.second_errors.put(error));
 }
 
 fn fits(seen: &Seen, truth: &Truth) -> bool {
@@ -111,11 +142,21 @@ fn begins(seen: &Seen, truth: &Truth) -> bool {
     }
 }
 
-fn matched(seen: &Seen, truth: &Truth) -> Match {
+/// What is not among the contributors has no share, as far as that is told.
+fn share_error(seen: &Seen, shares: &Shares) -> f64 {
+    let told = |level: &str, name: &str| {
+        let own = seen.last.contributors.iter().find(|one| one.who.get(level).and_then(|who| who.as_str()) == Some(name));
+        own.map_or(0.0, |one| one.share)
+    };
+    shares.iter().map(|(level, name, share)| (told(level, name) - share).abs()).fold(0.0, f64::max)
+}
+
+fn matched(seen: &Seen, truth: &Truth, shares: &Shares) -> Match {
+    let share = share_error(seen, shares);
     let figure = |key: &str| seen.last.magnitude.get(key).and_then(|value| value.as_f64()).unwrap_or(f64::NAN);
     match *truth {
         Truth::Step { at, watts, within } => {
-            Match { delay: seen.at - at, watts: figure("delta_watts") / watts - 1.0, hertz: 0.0, cycles: 0.0, within }
+            Match { delay: seen.at - at, watts: figure("delta_watts") / watts - 1.0, hertz: 0.0, cycles: 0.0, within, share }
         }
         Truth::Line { at, hertz, watts, .. } => Match {
             delay: seen.at - at,
@@ -123,6 +164,7 @@ fn matched(seen: &Seen, truth: &Truth) -> Match {
             hertz: figure("frequency_hz") / hertz - 1.0,
             cycles: (seen.at - at) * hertz,
             within: (4.0 / hertz).max(6.0),
+            share,
         },
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::fleet::{Fleet, Group, NAMEPLATE, Shape, Wave};
 use crate::random::Random;
-use crate::score::{Score, Truth, quantile, score};
+use crate::score::{Score, Shares, Truth, quantile, score};
 use gridstep_collector::judge::JudgeConfig;
 use std::fmt::Write;
 use std::sync::Mutex;
@@ -229,7 +229,7 @@ fn null_clocks(random: &mut Random, fleet: Fleet) -> (Fleet, Vec<Truth>) {
 /// Runs what is asked for, on two threads; gives the table.
 pub(crate) fn run(plan: &Plan) -> String {
     let mut out = format!(
-        "{:<36} {:>6} {:>6} {:>6} {:>6} {:>9} {:>9} {:>9} {:>9} {:>9} {:>6} {:>8} {:>8} {:>6}\n",
+        "{:<36} {:>6} {:>6} {:>6} {:>6} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>6} {:>8} {:>8} {:>6}\n",
         "fleets",
         "GPUs",
         "truths",
@@ -240,6 +240,7 @@ pub(crate) fn run(plan: &Plan) -> String {
         "ΔW p95",
         "Δf p95",
         "cycles95",
+        "share p95",
         "poor",
         "sum p99",
         "1 s p99",
@@ -276,7 +277,7 @@ fn all(suite: &Suite, gpus: usize, seeds: u64) -> Score {
             let outcome = fleet.judge(config(gpus));
             let mut total = total.lock().expect("no thread panicked");
             let (wrong, missed, poor) = (total.wrong.len(), total.missed.len(), total.poor.len());
-            score(&outcome, &truths, &mut total);
+            score(&outcome, &truths, &shares(&fleet), &mut total);
             total.seconds += fleet.seconds;
             total.wrong.iter_mut().skip(wrong).for_each(|text| *text = format!("seed {seed}: {text}"));
             total.poor.iter_mut().skip(poor).for_each(|text| *text = format!("seed {seed}: {text}"));
@@ -287,6 +288,15 @@ fn all(suite: &Suite, gpus: usize, seeds: u64) -> Score {
     total.into_inner().expect("no thread panicked")
 }
 
+/// All that happens is done by the first group.
+fn shares(fleet: &Fleet) -> Shares {
+    let Some(first) = fleet.groups.first().filter(|group| group.job.is_some()) else { return Vec::new() };
+    let nodes = first.nodes.len() as f64;
+    let feeder = |index: usize| first.nodes.clone().filter(|&node| fleet.feeder(node) == index).count() as f64 / nodes;
+    let feeders = (0..crate::fleet::FEEDERS).map(|index| ("feeder", format!("feeder{index}"), feeder(index)));
+    feeders.chain(first.job.map(|job| ("job", job.to_owned(), 1.0))).collect()
+}
+
 fn row(out: &mut String, suite: &Suite, gpus: usize, score: &Score) {
     let found = &score.found;
     let figure = |value: f64, digits: usize| if value.is_nan() { "-".into() } else { format!("{value:.digits$}") };
@@ -295,11 +305,11 @@ fn row(out: &mut String, suite: &Suite, gpus: usize, score: &Score) {
     let percent = |value: f64| if value.is_nan() { "-".into() } else { format!("{:.2} %", 100.0 * value) };
     let hertz = percent(quantile(found.iter().filter(|found| found.cycles > 0.0).map(|found| found.hertz.abs()), 0.95));
     let watts = percent(quantile(found.iter().map(|found| found.watts.abs()), 0.95));
-    let sum = percent(quantile(score.sum_errors.iter().copied(), 0.99));
-    let second = percent(quantile(score.second_errors.iter().copied(), 0.99));
+    let share = percent(quantile(found.iter().map(|found| found.share), 0.95));
+    let (sum, second) = (percent(score.sum_errors.quantile(0.99)), percent(score.second_errors.quantile(0.99)));
     let _ = writeln!(
         out,
-        "{:<36} {gpus:>6} {:>6} {:>6} {:>6} {:>9} {:>9} {watts:>9} {hertz:>9} {cycles:>9} {:>6} {sum:>8} {second:>8} {:>6.1}",
+        "{:<36} {gpus:>6} {:>6} {:>6} {:>6} {:>9} {:>9} {watts:>9} {hertz:>9} {cycles:>9} {share:>9} {:>6} {sum:>8} {second:>8} {:>6.1}",
         suite.name,
         score.truths,
         found.len(),
