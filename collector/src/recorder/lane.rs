@@ -9,7 +9,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// A row that is behind what came by so much is still put in its place, microseconds.
-const WINDOW_US: i64 = 3_000_000;
+const WINDOW_US: i64 = 2_000_000;
 
 /// Ends the names of files that are not whole.
 pub(super) const ASIDE: &str = ".aside";

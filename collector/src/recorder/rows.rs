@@ -87,9 +87,9 @@ impl Rows {
 
     /// The rows in the order of their stamps; those of the same stamp in the order they came.
     pub(super) fn order(&self) -> Vec<u32> {
-        let mut order: Vec<u32> = (0..self.len() as u32).collect();
-        order.sort_by_key(|&row| self.ts[row as usize]);
-        order
+        let mut order: Vec<(i64, u32)> = self.ts.iter().copied().zip(0..).collect();
+        order.sort_unstable();
+        order.into_iter().map(|(_, row)| row).collect()
     }
 
     pub(super) fn ts(&self, row: u32) -> i64 {

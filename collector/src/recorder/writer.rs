@@ -17,8 +17,8 @@ use tracing::{error, info};
 
 /// How often is looked at what is due.
 const LOOK: Duration = Duration::from_millis(100);
-/// Between two writings of what waits for older rows.
-const DRAIN: Duration = Duration::from_secs(1);
+/// Between two writings of what waits for older rows. As long as they wait: what stays is put in order anew each time.
+const DRAIN: Duration = Duration::from_secs(2);
 /// Between two attempts to write again.
 const PROBE: Duration = Duration::from_secs(5);
 /// So much must be free for that.
