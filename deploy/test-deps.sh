@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside Rust: Python's NVML clients in .venv, and Debian packages. Can be run again at any time.
+# Installs what the tests need beside Rust: Python's NVML clients and readers of Parquet in .venv, and Debian packages. Can be run again at any time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-packages=(nvidia-ml-py nvitop nvitop-exporter gpustat kempnerpulse)
+packages=(nvidia-ml-py nvitop nvitop-exporter gpustat kempnerpulse pyarrow duckdb)
 
 if [[ ! -x .venv/bin/python ]]; then
     if ! python3 -m venv .venv; then

@@ -6,6 +6,7 @@ mod faults;
 
 use crate::alerts::{self, AlertsConfig};
 use crate::judge::JudgeConfig;
+use crate::recorder::RecorderConfig;
 use faults::Faults;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -45,6 +46,7 @@ pub struct EdgeConfig {
     /// The topology file. None: what is seen is all there is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topology: Option<PathBuf>,
+    pub recorder: RecorderConfig,
     pub alerts: AlertsConfig,
 }
 
@@ -87,6 +89,7 @@ impl Default for EdgeConfig {
             state_dir: "/var/lib/gridstep".into(),
             checkpoint_interval: Duration::from_secs(5),
             topology: None,
+            recorder: RecorderConfig::default(),
             alerts: AlertsConfig::default(),
         }
     }
@@ -105,7 +108,7 @@ impl Default for HttpConfig {
 }
 
 /// Top-level keys of [`EdgeConfig`]; all others are the judging's.
-const EDGE_KEYS: [&str; 6] = ["grpc", "http", "state_dir", "checkpoint_interval", "topology", "alerts"];
+const EDGE_KEYS: [&str; 7] = ["grpc", "http", "state_dir", "checkpoint_interval", "topology", "recorder", "alerts"];
 
 /// Shorter, and the collector does little else than writing.
 const SHORTEST_CHECKPOINT_INTERVAL: Duration = Duration::from_millis(100);
@@ -125,6 +128,7 @@ impl Config {
         let config = Self { edge: faults.section(edge), judge: faults.section(judge) };
         config.edge.check(&mut faults);
         faults.extend(alerts::faults(&config.edge.alerts));
+        faults.extend(config.edge.recorder.faults());
         faults.extend(config.judge.power.limits.faults());
         faults.extend(config.judge.align.faults());
         match faults.into_list() {
@@ -184,6 +188,11 @@ mod tests {
             contracted_watts = "many"
             step_1s_watts = -3.0
             step_2s_watts = 1.0
+            [recorder]
+            roll_interval = "51s"
+            max_bytes = 1
+            max_age = "1s"
+            directory = "here"
             [alerts]
             minimum = "loud"
             expire_after = "31s"
@@ -211,6 +220,10 @@ mod tests {
             "power.limits.contracted_watts:",
             "power.limits.step_1s_watts = -3:",
             "power.limits.step_2s_watts:",
+            "recorder.directory:",
+            "recorder.max_age:",
+            "recorder.max_bytes = 1:",
+            "recorder.roll_interval:",
             "state_dirr:",
         ];
         for key in keys {

@@ -9,6 +9,8 @@ mod decode;
 mod stream;
 
 pub(crate) use declared::Identity;
+#[cfg(test)]
+pub(crate) use decode::Column;
 pub(crate) use decode::{Decoded, GpuTarget, NodeTarget, Table};
 
 use crate::live;

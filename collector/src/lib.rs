@@ -15,6 +15,7 @@ pub mod judge;
 mod live;
 mod metrics;
 pub mod power;
+pub mod recorder;
 pub mod replay;
 pub mod report;
 pub mod server;

@@ -5,6 +5,7 @@
 
 mod nodes;
 mod put;
+mod recording;
 mod swings;
 mod view;
 
@@ -16,10 +17,12 @@ use crate::alerts::{AlertsConfig, Announced};
 use crate::ingest::{Decoded, Identity};
 use crate::judge::Judge;
 use crate::metrics::Metrics;
+use crate::recorder::Recorder;
 use crate::report::Log;
 use crate::state::{self, Basis, StateDir, StateError};
 use gridstep_wire::Micros;
 use nodes::{Covered, Nodes};
+use recording::Recording;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
@@ -53,6 +56,7 @@ pub(crate) enum Message {
     Identify {
         node: String,
         gpus: Vec<Identity>,
+        backlog: bool,
     },
     Batch {
         node: String,
@@ -68,6 +72,7 @@ pub(crate) struct Live {
     judge: Judge,
     basis: Basis,
     nodes: Nodes,
+    recording: Option<Recording>,
     alerts: AlertsConfig,
     announced: Announced,
     /// Incidents have changed since the last view.
@@ -97,6 +102,7 @@ impl Live {
         state: StateDir,
         basis: Basis,
         alerts: AlertsConfig,
+        recorder: Option<Recorder>,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, watch::Receiver<Arc<View>>), StateError> {
         let (judge, records, mut announced) = match state.load()? {
@@ -120,6 +126,7 @@ impl Live {
             judge,
             basis,
             nodes: Nodes::new(records),
+            recording: recorder.map(|recorder| Recording::new(recorder, metrics.recorder.clone())),
             alerts,
             announced,
             revised: true,
@@ -163,6 +170,10 @@ impl Live {
                 _ = publish.tick() => {
                     self.metrics.queue_batches.set(inbound.len() as i64);
                     self.publish();
+                    self.recording.iter_mut().for_each(|recording| recording.tend(&mut self.nodes));
+                }
+                () = changed(&mut self.recording) => {
+                    self.recording.iter_mut().for_each(|recording| recording.update(&mut self.nodes));
                 }
                 _ = checkpoint.tick(), if self.writing.is_none() => self.begin_checkpoint(),
                 written = written(&mut self.writing) => self.end_checkpoint(written),
@@ -173,21 +184,33 @@ impl Live {
         while let Ok(message) = inbound.try_recv() {
             self.take(message);
         }
-        self.last_checkpoint().await
+        let recording = self.recording.take();
+        let written = self.last_checkpoint().await;
+        if let Some(recording) = recording {
+            recording.finish().await;
+        }
+        written
     }
 
     fn take(&mut self, message: Message) {
         match message {
             Message::Join { joining, reply } => {
                 let slot = (!joining.backlog).then(|| self.judge.fleet_mut().node(&joining.node));
-                let (joined, lost) = self.nodes.join(&joining, slot);
+                let recording = self.recording.as_mut().filter(|_| self.nodes.has_room(&joining.node));
+                let kept = recording.map(|recording| recording.join(&joining));
+                let (joined, lost) = self.nodes.join(&joining, slot, kept);
                 self.metrics.lost_batches.inc_by(lost);
                 // Fails when the stream has gone meanwhile: its successor joins over it.
                 let _ = reply.send(joined);
             }
             Message::Leave { node, stream } => self.nodes.leave(&node, stream),
-            Message::Identify { node, gpus } => self.identify(&node, &gpus),
-            Message::Batch { node, stream, batch, turn: _turn } => self.batch(&node, stream, &batch),
+            Message::Identify { node, gpus, backlog } => {
+                if !backlog {
+                    self.identify(&node, &gpus);
+                }
+                self.recording.iter().for_each(|recording| recording.identify(node.clone(), backlog, gpus.clone()));
+            }
+            Message::Batch { node, stream, batch, turn: _turn } => self.batch(node, stream, batch),
         }
     }
 
@@ -200,14 +223,14 @@ impl Live {
         }
     }
 
-    fn batch(&mut self, node: &str, stream: u64, batch: &Decoded) {
+    fn batch(&mut self, node: String, stream: u64, batch: Decoded) {
         let now = Micros::now();
-        match self.nodes.accept(node, stream, batch.sequence, batch.samples, now) {
+        match self.nodes.accept(&node, stream, batch.sequence, batch.samples, now) {
             nodes::Accepted::New { slot, lost } => {
                 match slot {
                     Some(slot) => {
                         self.judge.advance(now);
-                        put::batch(&mut self.judge, slot, batch);
+                        put::batch(&mut self.judge, slot, &batch);
                     }
                     // Its time was judged without it.
                     None => self.metrics.backlog_samples.inc_by(batch.samples),
@@ -219,7 +242,12 @@ impl Live {
             nodes::Accepted::Again => self.metrics.duplicate_batches.inc(),
             nodes::Accepted::Replaced => {}
         }
-        self.nodes.acknowledge(node, stream);
+        self.nodes.acknowledge(&node, stream);
+        if let Some(recording) = &mut self.recording
+            && let Some((spool, backlog)) = self.nodes.spool(&node, stream)
+        {
+            recording.offer(node, spool, backlog, now, batch);
+        }
     }
 
     /// What is announced of an incident goes by its first revision, so every revision is looked at.
@@ -246,7 +274,8 @@ impl Live {
         let alerts = Arc::new(self.announced.alerts(&incidents, &self.alerts, now));
         self.log.look(&mut self.judge);
         let told = view::Told { incidents, lemons, alerts };
-        let view = view::build(&self.judge, &self.nodes, told, self.log.clone(), self.checkpoint_failed);
+        let mut view = view::build(&self.judge, &self.nodes, told, self.log.clone(), self.checkpoint_failed);
+        view.recording_failed = self.recording.as_ref().is_some_and(Recording::is_failing);
         self.metrics.fleet.set(&view);
         self.view.send_replace(Arc::new(view));
     }
@@ -311,6 +340,14 @@ fn ticks(period: Duration) -> tokio::time::Interval {
 fn chain(fault: &dyn std::error::Error) -> String {
     std::iter::successors(fault.source(), |fault| fault.source())
         .fold(fault.to_string(), |text, fault| format!("{text}: {fault}"))
+}
+
+/// Waits for the recorder's word; for ever if there is none.
+async fn changed(recording: &mut Option<Recording>) {
+    match recording {
+        Some(recording) => recording.changed().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits for the checkpoint on its way; for ever if there is none.

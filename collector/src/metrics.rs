@@ -5,9 +5,11 @@
 mod alerts;
 mod fleet;
 mod incidents;
+mod recorder;
 mod swings;
 
 pub(crate) use alerts::AlertMetrics;
+pub(crate) use recorder::RecorderMetrics;
 
 use alerts::Alertmanagers;
 use fleet::FleetMetrics;
@@ -28,6 +30,7 @@ pub(crate) struct Metrics {
     pub(crate) fleet: FleetMetrics,
     pub(crate) incidents: IncidentMetrics,
     alertmanagers: Alertmanagers,
+    pub(crate) recorder: RecorderMetrics,
     pub(crate) streams: IntGauge,
     pub(crate) batches: IntCounter,
     pub(crate) duplicate_batches: IntCounter,
@@ -72,6 +75,7 @@ impl Metrics {
             fleet: FleetMetrics::new(&registry)?,
             incidents: IncidentMetrics::new(&registry)?,
             alertmanagers: Alertmanagers::new(&registry)?,
+            recorder: RecorderMetrics::new(&registry)?,
             streams: gauge("streams", "Open streams of agents.")?,
             batches: counter("batches_total", "Batches taken.")?,
             duplicate_batches: counter("duplicate_batches_total", "Batches that came again and were not taken.")?,

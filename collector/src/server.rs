@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::ingest::Ingest;
 use crate::live::{Live, QUEUE_MESSAGES, View};
 use crate::metrics::Metrics;
+use crate::recorder::Recorder;
 use crate::state::{Basis, StateDir};
 use crate::topology;
 use crate::web::Web;
@@ -44,7 +45,12 @@ impl Server {
         let places = config.edge.topology.as_deref().map(topology::read).transpose()?.unwrap_or_default();
         let metrics = Arc::new(Metrics::new().context("register metrics")?);
         let state = StateDir::open(&config.edge.state_dir)?;
-        let (live, view) = Live::new(state, Basis { config: config.judge, places }, config.edge.alerts.clone(), metrics.clone())?;
+        let recorder = config.edge.recorder.enabled.then(|| {
+            let folder = config.edge.recorder.folder(&config.edge.state_dir);
+            Recorder::start(&folder, config.edge.recorder.clone(), config.edge.topology.as_deref(), metrics.recorder.clone())
+        });
+        let basis = Basis { config: config.judge, places };
+        let (live, view) = Live::new(state, basis, config.edge.alerts.clone(), recorder.transpose()?, metrics.clone())?;
         let grpc = listen::bind(config.edge.grpc.listen).await?;
         let http = listen::bind(config.edge.http.listen).await?;
         let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);

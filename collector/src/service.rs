@@ -42,7 +42,8 @@ fn status(view: &View) -> String {
     let connected = view.nodes.iter().filter(|node| node.connected).count();
     let open = view.incidents.iter().filter(|incident| incident.closed_at.is_none()).count();
     let checkpoint = if view.checkpoint_failed { "; checkpoints fail" } else { "" };
-    format!("{connected} of {} nodes connected, {open} incidents open{checkpoint}", view.nodes.len())
+    let recording = if view.recording_failed { "; recording fails" } else { "" };
+    format!("{connected} of {} nodes connected, {open} incidents open{checkpoint}{recording}", view.nodes.len())
 }
 
 #[cfg(test)]
@@ -54,5 +55,7 @@ mod tests {
         assert_eq!(status(&View::default()), "0 of 0 nodes connected, 0 incidents open");
         let failing = View { checkpoint_failed: true, ..View::default() };
         assert_eq!(status(&failing), "0 of 0 nodes connected, 0 incidents open; checkpoints fail");
+        let failing = View { recording_failed: true, ..View::default() };
+        assert_eq!(status(&failing), "0 of 0 nodes connected, 0 incidents open; recording fails");
     }
 }

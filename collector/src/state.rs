@@ -32,6 +32,9 @@ pub(crate) struct Numbering {
     /// Every batch up to here is in a checkpoint on disk. What is loaded from one, is.
     #[serde(skip)]
     pub(crate) durable: u64,
+    /// Every batch up to here is in the recording. None: there is no recorder, or no stream since the start.
+    #[serde(skip)]
+    pub(crate) kept: Option<u64>,
 }
 
 /// What one agent has sent.
@@ -184,7 +187,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = StateDir::open(folder.path()).unwrap();
         assert!(state.load().unwrap().is_none());
-        let numbering = |spool, received| Numbering { spool, received, durable: 0 };
+        let numbering = |spool, received| Numbering { spool, received, ..Numbering::default() };
         let (live, earlier) = (numbering(u64::MAX, 7), vec![numbering(3, 5)]);
         let record = NodeRecord { live, earlier, samples: 9, lost_batches: 1 };
         state
@@ -314,7 +317,7 @@ mod tests {
         let mut bytes = Vec::new();
         ciborium::into_writer(&Older { spool: u64::MAX, received: 7, samples: 9, lost_batches: 1 }, &mut bytes).unwrap();
         let record: NodeRecord = ciborium::from_reader(bytes.as_slice()).unwrap();
-        let live = Numbering { spool: u64::MAX, received: 7, durable: 0 };
+        let live = Numbering { spool: u64::MAX, received: 7, ..Numbering::default() };
         assert_eq!(record, NodeRecord { live, earlier: Vec::new(), samples: 9, lost_batches: 1 });
     }
 

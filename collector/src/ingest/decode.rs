@@ -15,6 +15,8 @@ const MAX_ROWS: usize = 65_536;
 /// node with a wrong clock would otherwise never get past them.
 const NEWEST_US: i64 = 60 * 1_000_000;
 const MAX_KIND_BYTES: usize = 64;
+/// Of an event's detail more is not kept.
+const MAX_DETAIL_CHARS: usize = 256;
 
 /// What a column means for rows of GPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +54,8 @@ pub(crate) struct Table {
     /// GPU (None: the node) and stamp of each row; None: the row is misdated, or about something that the judging does not know.
     pub(crate) rows: Vec<Option<(Option<u8>, Micros)>>,
     pub(crate) columns: Vec<Column>,
+    /// Bound on the error of the stamps; 0: not known.
+    pub(crate) stamp_error_us: u32,
     /// The job of each row that says one, Some(None) for idle.
     pub(crate) jobs: Option<Vec<Option<Option<Arc<str>>>>>,
 }
@@ -70,6 +74,7 @@ pub(crate) struct Event {
     pub(crate) at: Micros,
     pub(crate) kind: String,
     pub(crate) code: i64,
+    pub(crate) detail: String,
 }
 
 /// When stamps are credible.
@@ -102,7 +107,12 @@ pub(super) fn decode(batch: &pb::Batch, declared: &Declared, now: Micros, oldest
 impl Decoded {
     fn table(&mut self, block: &pb::Block, base_us: i64, declared: &Declared, span: &Span) -> Result<Table, String> {
         block::validate(block).map_err(|fault| fault.to_string())?;
-        let mut table = Table { rows: Vec::with_capacity(block.dt_us.len()), columns: Vec::new(), jobs: None };
+        let mut table = Table {
+            rows: Vec::with_capacity(block.dt_us.len()),
+            columns: Vec::new(),
+            stamp_error_us: block.stamp_error_us,
+            jobs: None,
+        };
         let mut known = Vec::with_capacity(block.dt_us.len());
         for (entity, stamp) in block::rows(block, base_us) {
             let about = declared.about(entity).ok_or_else(|| format!("entity {entity} is not declared"))?;
@@ -159,7 +169,8 @@ impl Decoded {
             self.misdated += 1;
             return Ok(());
         }
-        self.events.push(Event { gpu, at: Micros(at), kind: event.kind.clone(), code: event.code });
+        let detail = event.detail.chars().take(MAX_DETAIL_CHARS).collect();
+        self.events.push(Event { gpu, at: Micros(at), kind: event.kind.clone(), code: event.code, detail });
         Ok(())
     }
 }

@@ -78,6 +78,7 @@ async fn open(ingest: &Ingest, mut inbound: Streaming<AgentMessage>, outbound: &
         oldest: hello.oldest_sequence,
         backlog: hello.backlog,
         shared: hello.shared,
+        boot: hello.boot.clone(),
     };
     ingest.live.send(Message::Join { joining, reply }).await.map_err(|_| stopping())?;
     let joined = answer.await.map_err(|_| stopping())?;
@@ -110,7 +111,7 @@ impl Stream {
                         let Acked { received, durable } = *self.acks.borrow_and_update();
                         send(outbound, collector_message::Kind::Ack(pb::Ack { received, durable })).await
                     }
-                    Err(_) => Err(Status::aborted("another stream of the node took over")),
+                    Err(_) => Err(Status::aborted("another stream of the node took over, or the recorder lacks batches of this one")),
                 },
                 () = ingest.stop.cancelled() => Err(stopping()),
             };
@@ -147,7 +148,7 @@ impl Stream {
             agent_message::Kind::Hello(_) => Err(Malformed::SecondHello),
             agent_message::Kind::Declare(declare) => {
                 let gpus = self.declared.declare(declare)?;
-                Ok((!self.backlog).then_some(Message::Identify { node, gpus }))
+                Ok(Some(Message::Identify { node, gpus, backlog: self.backlog }))
             }
             agent_message::Kind::Batch(batch) => {
                 let oldest = if self.backlog { OLDEST_OF_BACKLOG } else { OLDEST };

@@ -1,6 +1,7 @@
 //! What each node has sent, and who of them is connected.
 
 use crate::fleet::NodeSlot;
+use crate::recorder::MarkMap;
 use crate::state::{NodeRecord, Numbering};
 use gridstep_wire::Micros;
 use std::collections::BTreeMap;
@@ -35,6 +36,8 @@ pub(crate) struct Joining {
     pub(crate) backlog: bool,
     /// What is missing may have gone to another collector.
     pub(crate) shared: bool,
+    /// The kernel's boot.
+    pub(crate) boot: String,
 }
 
 /// What a stream gets that joins.
@@ -101,9 +104,14 @@ impl Nodes {
         self.nodes.iter().map(|(name, node)| (name.as_str(), &node.record)).collect()
     }
 
+    pub(super) fn has_room(&self, name: &str) -> bool {
+        self.nodes.len() < MAX_NODES || self.nodes.contains_key(name)
+    }
+
     /// A stream takes over the node, or its backlog. Gives also how many batches turn out to be lost.
-    pub(super) fn join(&mut self, joining: &Joining, slot: Option<NodeSlot>) -> (Result<Joined, Full>, u64) {
-        if self.nodes.len() >= MAX_NODES && !self.nodes.contains_key(&joining.node) {
+    /// `kept`: up to where the recording has its numbering, if there is one.
+    pub(super) fn join(&mut self, joining: &Joining, slot: Option<NodeSlot>, kept: Option<u64>) -> (Result<Joined, Full>, u64) {
+        if !self.has_room(&joining.node) {
             return (Err(Full), 0);
         }
         self.last_stream += 1;
@@ -111,6 +119,7 @@ impl Nodes {
         let node = self.nodes.entry(joining.node.clone()).or_default();
         let spool = joining.spool;
         let lost = node.record.begin(joining);
+        node.record.of(spool).into_iter().for_each(|numbering| numbering.kept = kept);
         let acked = node.record.acked(spool);
         let (acks, receiver) = watch::channel(acked);
         let stream = Some(Stream { id, spool, acks });
@@ -141,7 +150,7 @@ impl Nodes {
             (None, None) => return Accepted::Replaced,
         };
         let record = &mut node.record;
-        let Some(numbering) = record.numberings().find(|numbering| numbering.spool == spool) else { return Accepted::Replaced };
+        let Some(numbering) = record.of(spool) else { return Accepted::Replaced };
         if sequence <= numbering.received {
             return Accepted::Again;
         }
@@ -167,6 +176,38 @@ impl Nodes {
             pending.map(|numbering| (name.clone(), numbering.spool, numbering.received))
         });
         Covered(pending.collect())
+    }
+
+    /// The numbering of a stream, and whether it is a backlog.
+    pub(super) fn spool(&self, name: &str, stream: u64) -> Option<(u64, bool)> {
+        let node = self.nodes.get(name)?;
+        let of = |stream_of: &Option<Stream>| stream_of.as_ref().filter(|other| other.id == stream).map(|other| other.spool);
+        of(&node.live).map(|spool| (spool, false)).or_else(|| of(&node.backlog).map(|spool| (spool, true)))
+    }
+
+    /// The recording holds more: tells the streams.
+    pub(super) fn set_kept(&mut self, marks: &MarkMap) {
+        for (name, kept) in marks {
+            let Some(node) = self.nodes.get_mut(name) else { continue };
+            for &(spool, sequence) in kept {
+                if let Some(kept) = node.record.of(spool).and_then(|numbering| numbering.kept.as_mut()) {
+                    *kept = sequence.max(*kept);
+                }
+            }
+            node.tell();
+        }
+    }
+
+    /// Ends some of the streams whose numbering is as wanted: their agents come again.
+    pub(super) fn end_streams(&mut self, most: usize, wanted: impl Fn(&str, u64) -> bool) {
+        let mut left = most;
+        for (name, node) in &mut self.nodes {
+            for stream in [&mut node.live, &mut node.backlog] {
+                if left > 0 && stream.take_if(|stream| wanted(name, stream.spool)).is_some() {
+                    left -= 1;
+                }
+            }
+        }
     }
 
     /// The checkpoint is on disk: tells the streams.
@@ -204,10 +245,17 @@ impl NodeRecord {
         self.earlier.iter_mut().chain(std::iter::once(&mut self.live))
     }
 
-    /// Nothing, where the numbering is forgotten.
-    fn acked(&self, spool: u64) -> Acked {
+    fn of(&mut self, spool: u64) -> Option<&mut Numbering> {
+        self.numberings().find(|numbering| numbering.spool == spool)
+    }
+
+    /// Nothing, where the numbering is forgotten. Durable is what both the checkpoint and the recording hold.
+    pub(crate) fn acked(&self, spool: u64) -> Acked {
         let numbering = self.earlier.iter().chain([&self.live]).find(|numbering| numbering.spool == spool);
-        numbering.map(|numbering| Acked { received: numbering.received, durable: numbering.durable }).unwrap_or_default()
+        numbering.map_or_else(Acked::default, |numbering| Acked {
+            received: numbering.received,
+            durable: numbering.durable.min(numbering.kept.unwrap_or(u64::MAX)),
+        })
     }
 
     /// A stream goes on with a numbering, or begins it; gives how many of its batches are lost.
@@ -217,7 +265,7 @@ impl NodeRecord {
         if self.live.spool != spool {
             let known = self.earlier.iter().position(|numbering| numbering.spool == spool);
             // What lies before a numbering that is not known here is not ours to miss.
-            let unknown = || Numbering { spool, received: before, durable: before };
+            let unknown = || Numbering { spool, received: before, durable: before, kept: None };
             let numbering = known.map_or_else(unknown, |index| self.earlier.remove(index));
             let earlier = if backlog { numbering } else { std::mem::replace(&mut self.live, numbering) };
             // But for the live one of a node that has had none.
@@ -225,7 +273,7 @@ impl NodeRecord {
             let surplus = self.earlier.len().saturating_sub(EARLIER);
             self.earlier.drain(..surplus);
         }
-        let Some(numbering) = self.numberings().find(|numbering| numbering.spool == spool) else { return 0 };
+        let Some(numbering) = self.of(spool) else { return 0 };
         let missing = before.saturating_sub(numbering.received);
         numbering.received += missing;
         let lost = if shared { 0 } else { missing };

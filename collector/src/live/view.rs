@@ -34,6 +34,8 @@ pub(crate) struct View {
     pub(crate) nodes: Vec<NodeView>,
     /// The last checkpoint could not be written.
     pub(crate) checkpoint_failed: bool,
+    /// Nothing can be recorded.
+    pub(crate) recording_failed: bool,
 }
 
 /// One node, with its GPUs in the order of their index.
@@ -95,6 +97,7 @@ pub(super) fn build(judge: &Judge, nodes: &Nodes, told: Told, log: Arc<Log>, che
         alerts,
         nodes: node_views(judge, nodes),
         checkpoint_failed,
+        recording_failed: false,
     }
 }
 
@@ -115,7 +118,7 @@ fn node_views(judge: &Judge, nodes: &Nodes) -> Vec<NodeView> {
                 last_batch: sent.last_batch,
                 last_batch_at: sent.last_batch.map(rfc3339),
                 received: sent.record.live.received,
-                durable: sent.record.live.durable,
+                durable: sent.record.acked(sent.record.live.spool).durable,
                 samples: sent.record.samples,
                 lost_batches: sent.record.lost_batches,
                 gpus: fleet.gpus_of(slot).map(|gpu| cell(judge, gpu)).collect(),

@@ -9,6 +9,7 @@ mod commands;
 mod judge;
 mod malformed;
 mod onset;
+mod recorder;
 mod recording;
 mod report;
 mod scenarios;

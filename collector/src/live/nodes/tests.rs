@@ -5,15 +5,15 @@ const NEW: Accepted = Accepted::New { slot: Some(SLOT), lost: 0 };
 const NEW_OF_BACKLOG: Accepted = Accepted::New { slot: None, lost: 0 };
 
 fn joining(spool: u64, oldest: u64) -> Joining {
-    Joining { node: "n".into(), spool, oldest, backlog: false, shared: false }
+    Joining { node: "n".into(), spool, oldest, backlog: false, shared: false, boot: String::new() }
 }
 
 fn join(nodes: &mut Nodes, spool: u64, oldest: u64) -> Joined {
-    nodes.join(&joining(spool, oldest), Some(SLOT)).0.unwrap()
+    nodes.join(&joining(spool, oldest), Some(SLOT), None).0.unwrap()
 }
 
 fn join_backlog(nodes: &mut Nodes, spool: u64, oldest: u64) -> Joined {
-    nodes.join(&Joining { backlog: true, ..joining(spool, oldest) }, None).0.unwrap()
+    nodes.join(&Joining { backlog: true, ..joining(spool, oldest) }, None, None).0.unwrap()
 }
 
 fn accept(nodes: &mut Nodes, joined: &Joined, sequence: u64) -> Accepted {
@@ -138,8 +138,8 @@ fn numberings_are_remembered_for_a_while() {
 fn what_went_to_another_collector_is_not_lost() {
     let mut nodes = Nodes::default();
     join(&mut nodes, 5, 1);
-    let (joined, lost) = nodes.join(&Joining { shared: true, ..joining(5, 50) }, Some(SLOT));
+    let (joined, lost) = nodes.join(&Joining { shared: true, ..joining(5, 50) }, Some(SLOT), None);
     assert_eq!(lost, 0);
     assert_eq!(accept(&mut nodes, &joined.unwrap(), 50), NEW);
-    assert_eq!(nodes.join(&joining(5, 60), Some(SLOT)).1, 9);
+    assert_eq!(nodes.join(&joining(5, 60), Some(SLOT), None).1, 9);
 }
