@@ -86,6 +86,9 @@ pub struct JobJudge {
     node_noise: Vec<Noise>,
     pub(super) speed: Speed,
     pub(super) stall: Stall,
+    /// The node whose link was said to have slowed the job down.
+    #[serde(default)]
+    pub(super) blamed: Option<u32>,
     /// Counted second of the last suspicion.
     pub(super) suspected: Option<usize>,
 }
@@ -260,6 +263,7 @@ impl JobJudge {
             match self.accuse_by_fact(job, at, length, explained, input) {
                 Some(finding) => {
                     self.suspected = Some(self.age);
+                    self.blamed = Some(finding.node.0);
                     findings.push(finding);
                 }
                 None if !serious && !staged => {

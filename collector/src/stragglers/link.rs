@@ -23,6 +23,8 @@ const LONG: (usize, usize) = (45, 6);
 const NARROW: f64 = 0.5;
 /// Errors that come with a slower job, at least so many a second.
 const ERRORS: f64 = 2.0;
+/// The job has to have been slower for so long by then, seconds and steps.
+const LASTS: (usize, usize) = (20, 6);
 const RATES: [Fact; 3] = [Fact::NvlinkErrors, Fact::NetworkErrors, Fact::PcieReplays];
 
 /// Who has bad links: one node, and one GPU of it where it is that one's own.
@@ -42,7 +44,23 @@ impl JobJudge {
         explained: f64,
         input: &Input<'_>,
     ) -> Option<Finding> {
-        let (window, fall, score) = self.speed.fallen(self.pace.step(), &super::job::SCALES, length)?;
+        let found = self.speed.fallen(self.pace.step(), &super::job::SCALES, length, 0)?;
+        self.blame(job, at, found, explained, input).or_else(|| {
+            // Errors take longer to tell: bursts come and go.
+            let lasts = LASTS.0.max(LASTS.1 * self.pace.unit());
+            let found = self.speed.fallen(self.pace.step(), &super::job::SCALES, length, lasts)?;
+            self.blame(job, at, found, explained, input)
+        })
+    }
+
+    fn blame(
+        &self,
+        job: JobSlot,
+        at: Micros,
+        (window, fall, score): (usize, f64, f64),
+        explained: f64,
+        input: &Input<'_>,
+    ) -> Option<Finding> {
         if explained >= 0.5 * fall {
             return None;
         }
@@ -51,8 +69,14 @@ impl JobJudge {
             let member = &self.members[&gpu];
             let verdict = cause::explain(&member.facts.row(), Some(&member.past()?), &peers, peers_past.as_ref(), fall, true);
             let of_links = matches!(verdict.cause, Cause::NetworkSlow | Cause::NvlinkErrors | Cause::PcieDegraded);
-            (of_links && tells(&verdict, &member.facts.row(), |rate| member.facts.keeps_growing(rate))).then_some(verdict)
+            let lasts = window >= LASTS.0.max(LASTS.1 * self.pace.unit());
+            let keeps = |rate| lasts && member.facts.keeps_growing(rate);
+            (of_links && tells(&verdict, &member.facts.row(), keeps)).then_some(verdict)
         })?;
+        // Both at the same time: who was blamed for it then is so for as long as it lasts.
+        if self.blamed != Some(holder.node) && !self.speed.was_healthy_before(window, fall) {
+            return None;
+        }
         let mut finding = self.of_holder(job, at, input, holder, peers);
         (finding.slowdown_ratio, finding.gap, finding.score) = (fall, fall, score);
         let since = self.times.get(self.times.len().saturating_sub(window)).copied().unwrap_or(input.second);

@@ -64,15 +64,25 @@ impl Speed {
         self.healthy.map_or(f64::NAN, |healthy| 1.0 - self.trace.mean_of(window) / healthy.max(0.02))
     }
 
-    /// The shortest window in which speed has fallen for sure, in both its halves: its seconds, the fall, and that in deviations.
-    pub fn fallen(&self, step: f64, scales: &[usize], length: usize) -> Option<(usize, f64, f64)> {
+    /// The shortest window in which speed has fallen for sure, in both its halves: its seconds (at least `least`), the fall, and that in deviations.
+    pub fn fallen(&self, step: f64, scales: &[usize], length: usize, least: usize) -> Option<(usize, f64, f64)> {
         scales.iter().enumerate().map(|(scale, &multiple)| (scale, multiple as f64 * step)).find_map(|(scale, window)| {
             let fall = self.fall(window);
             let recent = self.fall(scales[scale].div_ceil(2) as f64 * step);
             let score = fall / self.deviation(scale, window);
-            let sure = window <= length as f64 && window >= 6.0 && fall >= 0.01 && recent >= 0.6 * fall && score >= FALLEN;
+            let sure = window <= length as f64
+                && window >= (least as f64).max(6.0)
+                && fall >= 0.01
+                && recent >= 0.6 * fall
+                && score >= FALLEN;
             sure.then_some((window as usize, fall, score))
         })
+    }
+
+    /// Whether the job was as fast as ever in as long a time before the last `window` seconds: by less than half of `fall` slower.
+    pub fn was_healthy_before(&self, window: usize, fall: f64) -> bool {
+        let before = self.trace.sum(2 * window, window) / window.max(1) as f64;
+        self.healthy.is_some_and(|healthy| 1.0 - before / healthy.max(0.02) < 0.5 * fall)
     }
 
     /// By how much a window's speed differs from the remembered one while nobody is slow.
