@@ -23,7 +23,7 @@ const LONG: (usize, usize) = (45, 6);
 const NARROW: f64 = 0.5;
 /// Errors that come with a slower job, at least so many a second.
 const ERRORS: f64 = 2.0;
-/// The job has to have been slower for so long by then, seconds and steps.
+/// The job has to be slower in the mean of so long a time by then, seconds and steps.
 const LASTS: (usize, usize) = (20, 6);
 const RATES: [Fact; 3] = [Fact::NvlinkErrors, Fact::NetworkErrors, Fact::PcieReplays];
 
