@@ -3,8 +3,10 @@
 //! One condition is one incident, from its onset to its end. The JSON form is a contract with others.
 
 pub mod book;
+pub mod lemons;
 
 pub use book::{Book, Report};
+pub use lemons::{Lemon, Lemons};
 
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize, Serializer};

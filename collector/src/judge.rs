@@ -3,6 +3,7 @@
 //! It can be kept and taken up again: serialise it with a self-describing format that knows NaN (CBOR, not JSON).
 
 mod clocks;
+mod drifting;
 mod faults;
 mod kept;
 mod straggling;
@@ -16,10 +17,11 @@ use crate::align::power::PowerGrid;
 use crate::align::seconds::{Merge, SecondGrid};
 use crate::align::{AlignConfig, TICK_US};
 use crate::fleet::{Fleet, GpuMetric, GpuSlot, JobSlot, MeterSlot, NodeMetric, NodeSlot, Place};
-use crate::incidents::{Book, Incident};
+use crate::incidents::{Book, Incident, Lemon, Lemons};
 use crate::power::{Basis, Limits, Resolved};
+use crate::stragglers::draw::Draws;
 use crate::stragglers::occupancy::Dwell;
-use crate::stragglers::{Cause, StragglerJudge};
+use crate::stragglers::{Cause, StragglerJudge, Without};
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -44,6 +46,9 @@ pub struct JudgeConfig {
 pub struct StragglersConfig {
     /// Of one GPU for one hour, in whatever currency. None: no money is told.
     pub gpu_hour_price: Option<f64>,
+    /// For evaluation alone; no key of the file.
+    #[serde(skip)]
+    pub without: Without,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -107,7 +112,11 @@ pub struct Judge {
     /// Arrival time of what is put now.
     #[serde(default = "never")]
     now: Micros,
+    #[serde(default, deserialize_with = "kept::or_anew")]
     stragglers: StragglerJudge,
+    /// What nodes draw of which nothing else is known.
+    #[serde(default, deserialize_with = "kept::or_anew")]
+    draws: Draws,
     /// Between which levels each GPU's power goes up and down.
     dwells: Vec<Dwell>,
     /// What each GPU's own figures said so far.
@@ -120,6 +129,9 @@ pub struct Judge {
     /// By open straggler: another cause than the one told, and since when it shows.
     turning: BTreeMap<String, (Cause, Micros)>,
     book: Book,
+    /// What the last weeks held.
+    #[serde(default)]
+    lemons: Lemons,
 }
 
 impl Judge {
@@ -138,6 +150,7 @@ impl Judge {
         };
         let mut swings = swings::Swings::default();
         swings.set_feeders(&config.power.limits);
+        let without = config.stragglers.without;
         Self {
             fleet: Fleet::new(topology),
             gpu_power: PowerGrid::new(&config.align, SENSOR_PERIOD),
@@ -157,13 +170,15 @@ impl Judge {
             limits_for: 0,
             swings,
             now: Micros::MIN,
-            stragglers: Default::default(),
+            stragglers: StragglerJudge::new(without),
+            draws: Draws::default(),
             dwells: Vec::new(),
             watches: Vec::new(),
             heard: Vec::new(),
             strongest: BTreeMap::new(),
             turning: BTreeMap::new(),
             book: Book::default(),
+            lemons: Lemons::default(),
         }
     }
 
@@ -237,6 +252,7 @@ impl Judge {
     /// Whole-node power, measured at the BMC, PDU or PSU.
     pub fn put_node_power(&mut self, node: NodeSlot, ts: Micros, watts: f64) {
         self.node_power.put(node.0 as usize, ts, watts as f32);
+        self.draws.put(node.0 as usize, ts, watts);
     }
 
     /// What a meter of the site reads.
@@ -268,7 +284,14 @@ impl Judge {
 
     /// Revisions since the last call, in order; the last of an id is its state.
     pub fn take_revisions(&mut self) -> Vec<Incident> {
-        self.book.take_revisions()
+        let revisions = self.book.take_revisions();
+        revisions.iter().for_each(|incident| self.lemons.take(incident));
+        revisions
+    }
+
+    /// Nodes that had incidents of their own within the last four weeks, as of the revisions that were taken; the worst first.
+    pub fn lemons(&self) -> Vec<Lemon> {
+        self.lemons.list(self.config.stragglers.gpu_hour_price.is_some())
     }
 
     /// Revisions that wait to be taken are of an incident that has just been opened.

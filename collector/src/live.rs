@@ -260,9 +260,9 @@ impl Live {
 
     fn publish(&mut self) {
         self.take_revisions();
-        let incidents = match std::mem::take(&mut self.revised) {
-            true => Arc::new(self.judge.incidents().cloned().collect()),
-            false => self.view.borrow().incidents.clone(),
+        let (incidents, lemons) = match std::mem::take(&mut self.revised) {
+            true => (Arc::new(self.judge.incidents().cloned().collect()), Arc::new(self.judge.lemons())),
+            false => (self.view.borrow().incidents.clone(), self.view.borrow().lemons.clone()),
         };
         let misplaced = (self.judge.late_samples(), self.judge.ahead_samples());
         self.metrics.late_samples.inc_by(misplaced.0.saturating_sub(self.misplaced_seen.0));
@@ -273,7 +273,8 @@ impl Live {
         self.metrics.incidents.set(&incidents, &self.announced);
         let alerts = Arc::new(self.announced.alerts(&incidents, &self.alerts, now));
         self.log.look(&mut self.judge);
-        let mut view = view::build(&self.judge, &self.nodes, incidents, alerts, self.log.clone(), self.checkpoint_failed);
+        let told = view::Told { incidents, lemons, alerts };
+        let mut view = view::build(&self.judge, &self.nodes, told, self.log.clone(), self.checkpoint_failed);
         view.recording_failed = self.recording.as_ref().is_some_and(Recording::is_failing);
         self.metrics.fleet.set(&view);
         self.view.send_replace(Arc::new(view));

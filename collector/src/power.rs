@@ -27,7 +27,7 @@ pub use domain::{Domain, Finding, Input, PowerSecond};
 pub use forecast::{Dips, Forecast};
 pub use history::History;
 pub use limits::{BandLimit, Basis, FeederLimits, Limits, Resolved};
-pub use oscillation::{Oscillation, OscillationJudge};
+pub use oscillation::{CYCLES, Oscillation, OscillationJudge};
 pub use ramps::Ramp;
 pub use signed::Signed;
 pub use steps::{Step, StepJudge};

@@ -17,8 +17,12 @@
 
 pub mod accuse;
 pub mod cause;
+pub mod draw;
 pub mod facts;
 pub mod job;
+mod link;
+mod member;
+mod moment;
 pub mod noise;
 pub mod occupancy;
 pub mod pace;
@@ -26,9 +30,11 @@ pub mod reference;
 pub mod speed;
 pub mod stall;
 pub mod trace;
+mod whole;
 
 pub use cause::{Cause, Verdict};
 pub use job::JobJudge;
+pub use member::Footprint;
 
 use crate::align::seconds::Second;
 use crate::fleet::{Fleet, GpuSlot, JobSlot, NodeSlot};
@@ -48,8 +54,14 @@ pub struct Finding {
     pub at: Micros,
     /// Enough to open an incident.
     pub alarm: bool,
+    /// It rests on power alone, a rough measure of computing: nobody is paged by it.
+    pub by_power: bool,
     /// 1 − speed with / speed without.
     pub slowdown_ratio: f64,
+    /// The same by what it is occupied longer than its peers.
+    pub gap: f64,
+    /// In place of a slowdown, which is not known: the job's share of time without computing.
+    pub communicates: Option<f64>,
     /// Robust deviations by which it waits less than its peers.
     pub score: f64,
     pub verdict: Verdict,
@@ -72,16 +84,37 @@ pub struct JobFinding {
     pub slowdown_ratio: f64,
     /// Who did not arrive, where that shows.
     pub missing: Vec<GpuSlot>,
+    /// Whom all others wait for: a stage.
+    pub stage: Vec<NodeSlot>,
     pub gpus: usize,
+}
+
+/// What the judging does without, to see what each part is worth (`gridstep-eval --without`). A collector has all of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Without {
+    /// Peers are all GPUs of the fleet, whatever their job.
+    pub roles: bool,
+    /// Nothing is remembered of a GPU: it is held to its peers alone.
+    pub memory: bool,
+    /// Seconds in which nobody computes count as all others.
+    pub gate: bool,
+    /// Who stands out is named, though the job is no slower and whether or not it lasts.
+    pub corroboration: bool,
 }
 
 /// All jobs.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct StragglerJudge {
     jobs: Vec<JobJudge>,
+    #[serde(skip)]
+    without: Without,
 }
 
 impl StragglerJudge {
+    pub fn new(without: Without) -> Self {
+        Self { jobs: Vec::new(), without }
+    }
+
     /// Takes one finished second: its columns, and each GPU's job. Gives what it shows, job by job.
     pub fn judge(
         &mut self,
@@ -99,12 +132,13 @@ impl StragglerJudge {
         let mut members = vec![Vec::new(); self.jobs.len()];
         for (gpu, job) in job.iter().enumerate() {
             if let Some(job) = job {
-                members[*job as usize].push(GpuSlot(gpu as u32));
+                let job = if self.without.roles { 0 } else { *job as usize };
+                members[job].push(GpuSlot(gpu as u32));
             }
         }
         let mut findings = (Vec::new(), Vec::new());
         for (index, (judge, members)) in self.jobs.iter_mut().zip(&members).enumerate() {
-            let input = job::Input { second, gpus, nodes, power, members, fleet };
+            let input = job::Input { second, gpus, nodes, power, members, fleet, without: self.without };
             let (stragglers, whole) = judge.judge(JobSlot(index as u32), &input);
             findings.0.extend(stragglers);
             findings.1.extend(whole);

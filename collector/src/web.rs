@@ -5,7 +5,8 @@
 mod power;
 mod report;
 
-use crate::incidents::{Incident, State as IncidentState};
+use crate::incidents::lemons::DAYS;
+use crate::incidents::{Incident, Lemon, State as IncidentState};
 use crate::live::{GpuCell, NodeView, View};
 use crate::metrics::Metrics;
 use axum::extract::{Query, State};
@@ -38,6 +39,7 @@ impl Web {
         Router::new()
             .route("/", get(page))
             .route("/api/v1/incidents", get(incidents))
+            .route("/api/v1/lemons", get(lemons))
             .route("/api/v1/power", get(power))
             .route("/api/v1/power/levels", get(levels))
             .route("/api/v1/report", get(report::report))
@@ -74,6 +76,17 @@ async fn incidents(State(web): State<Web>, Query(query): Query<IncidentQuery>) -
     let view = web.view();
     let wanted = |incident: &&Incident| query.state.is_none_or(|state| state == incident.state);
     Json(view.incidents.iter().filter(wanted).collect::<Vec<_>>()).into_response()
+}
+
+#[derive(Serialize)]
+struct LemonList<'a> {
+    days: i64,
+    nodes: &'a [Lemon],
+}
+
+/// Nodes that had incidents of their own within the last four weeks: how often, how long, what it cost.
+async fn lemons(State(web): State<Web>) -> Response {
+    Json(LemonList { days: DAYS, nodes: &web.view().lemons }).into_response()
 }
 
 #[derive(Deserialize)]

@@ -13,6 +13,8 @@ use serde_json::{Map, Value, json};
 const QUIET_SECONDS: f64 = 600.0;
 /// A job's incident closes after so many.
 const JOB_QUIET_SECONDS: f64 = 90.0;
+/// More nodes of a stage are not named one by one.
+const STAGE_SHOWN: usize = 8;
 /// Another cause than the one told has to show for so many.
 const TURN_SECONDS: f64 = 12.0;
 /// What says nothing new is told again after so many.
@@ -40,6 +42,7 @@ impl Judge {
         for finding in &jobs {
             self.report_job(finding);
         }
+        self.judge_draws(now);
         if let Some((second, columns)) = newest {
             let at = Micros((second + 1) * 1_000_000);
             self.judge_faults(at, &columns);
@@ -72,9 +75,15 @@ impl Judge {
         };
         let missing: Vec<String> = finding.missing.iter().map(gpu).collect();
         let percent = 100.0 * finding.slowdown_ratio;
+        let stage: Vec<&str> = finding.stage.iter().map(|&node| self.fleet.node_name(node)).collect();
+        let stage = match stage.as_slice() {
+            [first, .., last] if stage.len() > STAGE_SHOWN => format!("{} nodes from {first} to {last}", stage.len()),
+            _ => stage.join(", "),
+        };
         let summary = match (finding.cause, missing.is_empty()) {
             ("stalled", true) => format!("{name} stands still: its GPUs spin"),
             ("stalled", false) => format!("{name} stands still: its GPUs spin, and {} did not arrive", missing.join(", ")),
+            ("slow_stage", _) => format!("{name} is slower by {percent:.0} %: all of it waits for the stage of {stage}"),
             _ => format!("{name} is slower by {percent:.0} %, and nobody waits less than the others"),
         };
         let mut magnitude = Map::new();
@@ -176,21 +185,31 @@ impl Judge {
             None => node.to_owned(),
         };
         let told: Vec<String> = evidence.iter().take(3).map(|e| told(e, finding.peer_count)).collect();
-        let summary = format!(
-            "{what} slows {job} by {:.0} %: {}; {}",
-            100.0 * finding.slowdown_ratio,
-            finding.verdict.cause.name().replace('_', " "),
-            told.join(", ")
-        );
+        let why = finding.verdict.cause.name().replace('_', " ");
+        let summary = format!("{what} slows {job} by {:.0} %: {}; {}", 100.0 * finding.slowdown_ratio, why, told.join(", "));
         let slowdown = finding.slowdown_ratio;
         let mut magnitude = Map::new();
-        magnitude.insert("slowdown_ratio".into(), json!((slowdown * 1e4).round() / 1e4));
-        self.cost(&mut magnitude, slowdown, finding.gpus, finding.at.since(finding.since));
+        let known = finding.verdict.cause != Cause::Unknown;
+        let mut severity = match (finding.by_power, known) {
+            (true, false) => Severity::Info,
+            (true, true) => Severity::Warning,
+            (false, _) if slowdown >= CRITICAL_SLOWDOWN => Severity::Critical,
+            (false, _) => Severity::Warning,
+        };
+        let mut summary = summary;
+        if let Some(share) = finding.communicates {
+            // By how much it slows the job cannot be seen.
+            (severity, summary) = (Severity::Warning, suspected(&what, &why, job, share, &told));
+            magnitude.insert("communication_ratio".into(), json!(tidy(share)));
+        } else {
+            magnitude.insert("slowdown_ratio".into(), json!((slowdown * 1e4).round() / 1e4));
+            self.cost(&mut magnitude, slowdown, finding.gpus, finding.at.since(finding.since));
+        }
         Report {
             at: finding.at,
             started_at: finding.since,
             cause: finding.verdict.cause.name(),
-            severity: if slowdown >= CRITICAL_SLOWDOWN { Severity::Critical } else { Severity::Warning },
+            severity,
             subject: match &finding.rack {
                 Some(rack) => Subject { job: Some(job.into()), rack: Some(rack.clone()), ..Subject::default() },
                 None => Subject { job: Some(job.into()), node: Some(node.into()), gpu, ..Subject::default() },
@@ -217,7 +236,7 @@ impl Judge {
         }
     }
 
-    fn close_quiet(&mut self, now: Micros) {
+    pub(super) fn close_quiet(&mut self, now: Micros) {
         for place in self.book.open_places(Kind::Straggler) {
             let last = self.book.get(place).updated_at;
             if now.since(last) >= QUIET_SECONDS {
@@ -236,8 +255,16 @@ impl Judge {
     }
 }
 
-fn tidy(value: f64) -> f64 {
+pub(super) fn tidy(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
+}
+
+fn suspected(what: &str, why: &str, job: &str, share: f64, told: &[String]) -> String {
+    let percent = 100.0 * share;
+    format!(
+        "{what} may slow {job}, which communicates {percent:.0} % of its time, ever since it began: {why}; {}",
+        told.join(", ")
+    )
 }
 
 /// "SM clock 1515 MHz where 127 peers have 1845"

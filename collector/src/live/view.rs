@@ -4,7 +4,7 @@ use super::nodes::{Node, Nodes};
 use super::swings::SwingsView;
 use crate::alerts::Alert;
 use crate::fleet::GpuSlot;
-use crate::incidents::{Incident, rfc3339};
+use crate::incidents::{Incident, Lemon, rfc3339};
 use crate::judge::{Judge, PowerPoint};
 use crate::power::Resolved;
 use crate::report::{Facts, Log};
@@ -27,6 +27,8 @@ pub(crate) struct View {
     pub(crate) late_samples: u64,
     /// Newest last.
     pub(crate) incidents: Arc<Vec<Incident>>,
+    /// Nodes with incidents of their own in the last weeks, the worst first.
+    pub(crate) lemons: Arc<Vec<Lemon>>,
     /// What somebody is to be told.
     pub(crate) alerts: Arc<Vec<Alert>>,
     pub(crate) nodes: Vec<NodeView>,
@@ -72,14 +74,15 @@ pub(crate) struct GpuCell {
     pub(crate) up: Option<bool>,
 }
 
-pub(super) fn build(
-    judge: &Judge,
-    nodes: &Nodes,
-    incidents: Arc<Vec<Incident>>,
-    alerts: Arc<Vec<Alert>>,
-    log: Arc<Log>,
-    checkpoint_failed: bool,
-) -> View {
+/// What changes with an incident's revision alone.
+pub(super) struct Told {
+    pub(super) incidents: Arc<Vec<Incident>>,
+    pub(super) lemons: Arc<Vec<Lemon>>,
+    pub(super) alerts: Arc<Vec<Alert>>,
+}
+
+pub(super) fn build(judge: &Judge, nodes: &Nodes, told: Told, log: Arc<Log>, checkpoint_failed: bool) -> View {
+    let Told { incidents, lemons, alerts } = told;
     View {
         at: Micros::now(),
         judged_until: judge.judged_until(),
@@ -90,6 +93,7 @@ pub(super) fn build(
         log,
         late_samples: judge.late_samples(),
         incidents,
+        lemons,
         alerts,
         nodes: node_views(judge, nodes),
         checkpoint_failed,

@@ -24,6 +24,7 @@ pub(crate) struct FleetMetrics {
     connected: IntGauge,
     expected: IntGauge,
     silent: IntGauge,
+    lemons: IntGauge,
     swings: SwingMetrics,
     job_power: GaugeVec,
     job_gpus: GaugeVec,
@@ -48,6 +49,13 @@ impl FleetMetrics {
             connected: gauge("nodes_connected", "Nodes with a stream.")?,
             expected: gauge("nodes_expected", "Nodes that were ever seen or that the topology has, less those out of service.")?,
             silent: gauge("nodes_silent", "Expected nodes that have sent nothing for 10 s.")?,
+            lemons: add(
+                registry,
+                IntGauge::new(
+                    "gridstep_lemon_nodes",
+                    "Nodes with three incidents or more of their own, on two days or more of the last 28.",
+                )?,
+            )?,
             swings: SwingMetrics::new(registry)?,
             job_power: vector("gridstep_job_power_watts", "Power of the GPUs that work for a job.", &["hpc_job"])?,
             job_gpus: vector("gridstep_job_gpus", "GPUs that work for a job.", &["hpc_job"])?,
@@ -66,6 +74,7 @@ impl FleetMetrics {
         if let Some(limits) = &view.limits {
             self.set_limits(limits);
         }
+        self.lemons.set(view.lemons.iter().filter(|node| node.lemon).count() as i64);
         self.swings.set(&view.swings);
         self.set_nodes(view);
         self.set_jobs(view);

@@ -33,6 +33,8 @@ pub const EXPLAINED: f64 = 0.35;
 const WORTH_A_FIT: f64 = 0.5;
 /// Stretches looked at, seconds.
 const STRETCHES: [f64; 11] = [4.0, 5.6, 8.0, 11.2, 16.0, 22.4, 32.0, 45.0, 64.0, 90.0, 128.0];
+/// So many cycles after it was opened, one that does not fit what came since is looked for anew: it was locked on what came before its onset.
+const YOUNG: f64 = 6.0;
 /// A cycle that swings by less than this share of the newest two is before the onset.
 const BEFORE_ONSET: f64 = 0.6;
 /// Figures rest on at most so many cycles.
@@ -107,10 +109,11 @@ impl OscillationJudge {
         self.current.as_ref().map(|running| Cycle { period: 1.0 / running.frequency_hz })
     }
 
-    fn open(&mut self, view: &View<'_>) -> Option<Oscillation> {
+    /// A repetition in the shortest stretch that shows one: the line, its synchrony, and the stretch's seconds.
+    fn look(view: &View<'_>) -> Option<(spectrum::Line, f64, f64)> {
         let View { history, sampling, .. } = *view;
         let least = least_limit(view) * gain(claim_limit(sampling), sampling);
-        let found = STRETCHES.iter().find_map(|&seconds| {
+        STRETCHES.iter().find_map(|&seconds| {
             let bins = (seconds / BIN) as usize;
             if bins > history.len() || seconds < 8.0 * sampling.slowest {
                 return None;
@@ -122,8 +125,12 @@ impl OscillationJudge {
             }
             let stretch: Vec<f64> = history.newest(bins).collect();
             Self::find(&stretch, view)
-        })?;
-        let (line, synchrony, seconds) = found;
+        })
+    }
+
+    fn open(&mut self, view: &View<'_>) -> Option<Oscillation> {
+        let View { history, sampling, .. } = *view;
+        let (line, synchrony, seconds) = Self::look(view)?;
         // What lies before the onset would thin out its figures.
         let stretch = view.untimed.newest(history, (seconds / BIN) as usize, line.frequency_hz);
         let begun = since_onset(&stretch, line.frequency_hz);
@@ -205,6 +212,16 @@ impl OscillationJudge {
         let clean = recent_line.explained >= EXPLAINED.max(0.7 * running.explained);
         let goes_on = present > 0.8 * limit && quiet >= least && clean;
         let since = now.since(running.opened_at);
+        if !clean
+            && since < YOUNG * period
+            && let Some((line, ..)) = Self::look(view)
+        {
+            self.whole = Whole::default();
+            (running.frequency_hz, running.harmonics, running.explained) = (line.frequency_hz, line.harmonics, line.explained);
+            running.amplitude_watts = line.amplitude_watts() / gain(line.frequency_hz, sampling).max(0.5);
+            self.current = Some(running.clone());
+            return Some(running);
+        }
         let centre = since - 0.5 * CYCLES * period;
         if goes_on && whole >= least && self.whole.last().is_none_or(|last| centre - last >= CYCLES * period) {
             self.whole.push(centre, recent_line.phasor);

@@ -15,6 +15,8 @@ const FINE: usize = 250;
 /// Seconds kept.
 const COARSE: usize = 180;
 const SECOND_US: i64 = 1_000_000;
+/// Swings up to this frequency show in means of a second, hertz.
+const SLOW: f64 = 0.2;
 
 /// Rows of watts by unit, oldest first.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -128,20 +130,23 @@ impl Units {
         mean
     }
 
-    /// By unit: the part of its swing at this frequency that is in phase with the sum's, Re(Zᵢ conj Z) ÷ |Z|; watts peak to peak.
-    pub fn swing(&self, hertz: f64) -> Vec<f64> {
-        let own = self.phasors(hertz);
+    /// By unit: the part of its swing at this frequency that is in phase with the sum's, Re(Zᵢ conj Z) ÷ |Z|, over so many cycles at most; watts
+    /// peak to peak.
+    pub fn swing(&self, hertz: f64, most: f64) -> Vec<f64> {
+        let own = self.phasors(hertz, most);
         let total = own.iter().fold((0.0, 0.0), |sum, own| (sum.0 + own.0, sum.1 + own.1));
         let norm = f64::hypot(total.0, total.1).max(1e-9);
         own.iter().map(|own| (own.0 * total.0 + own.1 * total.1) / norm).collect()
     }
 
-    /// By unit: its swing at this frequency, real and imaginary, over the last whole cycles that are known, twelve at most; watts peak to
+    /// By unit: its swing at this frequency, real and imaginary, over the last whole cycles that are known, so many at most; watts peak to
     /// peak.
-    pub fn phasors(&self, hertz: f64) -> Vec<(f64, f64)> {
-        let is_fine = hertz * FINE as f64 * 0.1 >= 3.0;
-        let (rows, step) = if is_fine { (&self.fine.rows, 0.1) } else { (&self.coarse.rows, 1.0) };
-        let cycles = (rows.len() as f64 * step * hertz).floor().min(12.0);
+    pub fn phasors(&self, hertz: f64, most: f64) -> Vec<(f64, f64)> {
+        let known = |rows: &VecDeque<Vec<f32>>, step: f64| (rows.len() as f64 * step * hertz).min(most).floor();
+        let (fine, coarse) = (known(&self.fine.rows, 0.1), known(&self.coarse.rows, 1.0));
+        // More cycles are less noise, which matters more than that a second smooths them: it smooths all units alike.
+        let is_fine = hertz > SLOW || coarse <= fine;
+        let (rows, step, cycles) = if is_fine { (&self.fine.rows, 0.1, fine) } else { (&self.coarse.rows, 1.0, coarse) };
         let count = ((cycles / hertz / step).round() as usize).min(rows.len());
         let rows: Vec<&Vec<f32>> = rows.range(rows.len() - count..).collect();
         let units = rows.iter().map(|row| row.len()).max().unwrap_or(0);
@@ -299,7 +304,7 @@ mod tests {
     fn a_fast_swing_is_theirs_who_swing_in_phase() {
         let wave = |t: f64, hertz: f64| (std::f64::consts::TAU * hertz * t).sin();
         let units = fed(900, |source, t| 500.0 + [0.0, 10.0, 30.0, -20.0][source] * wave(t, 1.7) + 50.0 * wave(t, 0.013));
-        let swing = units.swing(1.7);
+        let swing = units.swing(1.7, 12.0);
         let total: f64 = swing.iter().sum();
         let shares: Vec<f64> = swing.iter().map(|swing| swing / total).collect();
         assert!((shares[0] - 0.5).abs() < 0.02 && (shares[1] - 1.5).abs() < 0.02 && (shares[2] + 1.0).abs() < 0.02, "{shares:?}");

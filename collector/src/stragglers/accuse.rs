@@ -4,7 +4,7 @@
 //! (one late step is nobody's fault), nobody elsewhere shows half as much, the job became slower by as much as that explains, and, if
 //! it is to go fast, a fact that says why.
 
-use super::cause::{self, Cause, Verdict};
+use super::cause::{self, Cause};
 use super::facts::{Fact, Row};
 use super::job::{Input, JobJudge, SUSPECT};
 use super::{Finding, median};
@@ -28,12 +28,16 @@ const ALARM_NODE: f64 = 10.0;
 const LONG: (usize, usize) = (20, 6);
 /// Without a fact a job is at least so old, seconds and steps.
 const OLD: (usize, usize) = (150, 20);
+/// The same of one that has been far from all others since the job began.
+const YOUNG: (usize, usize) = (45, 8);
 /// What slows the job by less is no incident.
 const LEAST_SLOWDOWN: f64 = 0.01;
 /// Before offsets are known: least difference, and how long (seconds, steps) the job has run.
 const LEAST_LEVEL: f64 = 0.02;
-const AGE: (usize, usize) = (15, 3);
+const AGE: usize = 11;
 const SURE: (usize, usize) = (10, 3);
+/// Deviations from which on a step less will do.
+const CLEAR: f64 = 10.0;
 /// The same with a fact that happens now, seconds: no setting that the machine may have had all along.
 const SOON: (usize, usize) = (9, 6);
 /// Slow from the start without a fact: least difference, in a job of that many at least.
@@ -71,9 +75,11 @@ pub(super) struct Accused {
 pub(super) struct Suspects {
     pub(super) gpus: Vec<u32>,
     pub(super) nodes: Vec<u32>,
-    pub(super) any: bool,
     /// Several nodes stand out alike: what many show is their role, not a fault.
     pub(super) is_role: bool,
+    /// Those nodes, where they stand out as wholes; and by how much.
+    pub(super) stage: Vec<u32>,
+    pub(super) stage_effect: f64,
     pub(super) accused: Option<Accused>,
 }
 
@@ -98,7 +104,6 @@ impl Scene<'_> {
             self.nodes.iter().copied().filter(|(_, value)| *value >= SUSPECT * self.node_deviation).collect();
         let best = |of: &[(u32, f64)]| of.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1));
         let mut suspects = Suspects {
-            any: !gpus.is_empty() || !nodes.is_empty(),
             gpus: gpus.iter().map(|(gpu, _)| *gpu).collect(),
             nodes: nodes.iter().map(|(node, _)| *node).collect(),
             ..Suspects::default()
@@ -124,6 +129,9 @@ impl Scene<'_> {
         let rack = if concerned.len() > 1 { self.common_rack(&concerned) } else { Vec::new() };
         if concerned.len() > 1 && rack.is_empty() {
             suspects.is_role = true;
+            if concerned == alike_nodes {
+                (suspects.stage, suspects.stage_effect) = (concerned.into_iter().collect(), effect);
+            }
             return suspects;
         }
         let gpu = match gpu {
@@ -162,19 +170,25 @@ impl JobJudge {
         let steady = 4 * trace.steady(scene.window, parts) >= 3 * parts && recent >= 0.4 * accused.effect;
         let known = verdict.cause != Cause::Unknown;
         // Power is a rough measure of computing.
-        let alarm = if now[Fact::SmActive as usize].is_nan() { ALARM_POWER } else { ALARM };
+        let by_power = now[Fact::SmActive as usize].is_nan();
+        let alarm = if by_power { ALARM_POWER } else { ALARM };
         let enough = match (known, learned) {
             (true, true) if scene.window == scene.unit => accused.score >= ALARM_STEP && accused.effect >= LEAST_STEP,
+            // A limiter's bit that has been on for a moment is not much of a fact yet.
+            (true, true) if by_power || verdict.is_brief(&now) => accused.score >= ALARM,
             (true, true) => accused.score >= ALARM_FACT,
             // Members differ for good, by their role say, while nothing is remembered.
             (true, false) => accused.score >= if verdict.is_of_now() { SUSPECT } else { ALARM_STEP },
             (false, _) if accused.gpu.is_none() && (accused.score < ALARM_NODE || accused.effect < LEAST_LEVEL) => false,
             (false, _) => {
+                let (age, steps) = if self.is_remembered(accused) { OLD } else { YOUNG };
                 accused.score >= alarm
                     && scene.window >= LONG.0.max(LONG.1 * scene.unit)
-                    && self.age >= OLD.0.max(OLD.1 * scene.unit)
+                    && self.age >= age.max(steps * scene.unit)
             }
         };
+        let lenient = scene.input.without.corroboration;
+        let enough = if lenient { accused.score >= ALARM_FACT } else { enough };
         let gap = accused.effect * self.level / (1.0 + accused.effect * self.level);
         let onset = trace.onset(scene.window).max(scene.window);
         let (slowdown, plausible) = if learned && self.speed.is_known() {
@@ -189,13 +203,25 @@ impl JobJudge {
         } else if learned {
             (gap, gap >= LEAST_SLOWDOWN)
         } else {
-            let (age, window) = if verdict.is_of_now() { SOON } else { (AGE.0, SURE.0) };
-            let old = self.age >= age.max(AGE.1 * scene.unit) && scene.window >= window.max(SURE.1 * scene.unit);
+            let now = verdict.is_of_now();
+            let clear = accused.score >= if now { ALARM_STEP } else { CLEAR };
+            let (age, window) = if now { SOON } else { (AGE, SURE.0) };
+            let steps = SURE.1 - usize::from(clear);
+            let old = self.age >= age.max(steps * scene.unit) && scene.window >= window.max(steps * scene.unit);
             let least = 1.5 * LEAST_LEVEL;
             // Without a fact: who was found by itself to have been far from all others.
-            (gap, if known { old && accused.effect >= least } else { self.learned && accused.effect >= 0.8 * FROM_THE_START })
+            (
+                gap,
+                if known {
+                    old && accused.effect >= least
+                } else {
+                    !self.is_remembered(accused) && accused.effect >= 0.8 * FROM_THE_START
+                },
+            )
         };
         let seconds = self.times.len();
+        // A rack that has always been slower was set up so; and by power alone neither racks nor what has always been are told.
+        let by_itself = if by_power { learned && accused.rack.is_empty() } else { learned || accused.rack.is_empty() };
         let since = self.times.get(seconds.saturating_sub(onset)).copied().unwrap_or(scene.input.second);
         Some(Finding {
             job: scene.job,
@@ -204,9 +230,11 @@ impl JobJudge {
             rack: (!accused.rack.is_empty()).then(|| self.rack_of(scene.input, accused.node)).flatten(),
             since: Micros(since * 1_000_000),
             at: scene.at,
-            // A rack that has always been slower was set up so.
-            alarm: plausible && enough && steady && (learned || accused.rack.is_empty()),
+            alarm: enough && (plausible && steady || lenient) && by_itself,
+            by_power,
             slowdown_ratio: slowdown.max(0.0),
+            gap,
+            communicates: None,
             score: accused.score,
             verdict,
             now,
@@ -232,8 +260,8 @@ impl JobJudge {
     /// One GPU that has been slower than all others since the job began, with nothing to show for it: what is remembered of it is the
     /// fault itself. It must be far from the next, and compute: a rank that does more on its host is no fault.
     pub(super) fn slow_from_the_start(&self, input: &Input<'_>) -> Option<u32> {
-        let window = 60.max(4 * self.pace.unit());
-        if self.members.len() < MANY || self.age < window.max(90) {
+        let window = 40.max(4 * self.pace.unit());
+        if self.members.len() < MANY || self.age < window {
             return None;
         }
         let raw: Vec<(u32, f64)> = self
@@ -259,7 +287,7 @@ impl JobJudge {
     }
 
     /// What the accused shows, and showed.
-    fn facts_of(&self, accused: &Accused) -> (Row, Option<Row>) {
+    pub(super) fn facts_of(&self, accused: &Accused) -> (Row, Option<Row>) {
         match accused.gpu {
             Some(gpu) => (self.members[&gpu].facts.row(), self.members[&gpu].past()),
             None => {
@@ -271,7 +299,7 @@ impl JobJudge {
         }
     }
 
-    fn facts_of_peers(&self, input: &Input<'_>, accused: &Accused) -> (Row, Option<Row>) {
+    pub(super) fn facts_of_peers(&self, input: &Input<'_>, accused: &Accused) -> (Row, Option<Row>) {
         let stride = self.members.len().div_ceil(SAMPLE).max(1);
         let peers = self.members.iter().step_by(stride).filter(|(gpu, _)| input.fleet.node_of(GpuSlot(**gpu)).0 != accused.node);
         let peers: Vec<_> = peers.map(|(_, member)| member).collect();
@@ -281,48 +309,6 @@ impl JobJudge {
         let now: Vec<Row> = peers.iter().map(|member| member.facts.row()).collect();
         let past: Vec<Row> = peers.iter().filter_map(|member| member.past()).collect();
         (medians(&now), (!past.is_empty()).then(|| medians(&past)))
-    }
-
-    /// Where the collective itself became slow, everybody waits alike and nobody waits least. Then one node with a fact that came up
-    /// with it (a narrower link, errors that grow) is who it waits for.
-    pub(super) fn accuse_by_fact(&self, job: JobSlot, at: Micros, length: usize, input: &Input<'_>) -> Option<Finding> {
-        let (window, fall, score) = self.speed.fallen(self.pace.step(), &super::job::SCALES, length)?;
-        let nobody = Accused { node: u32::MAX, gpu: None, effect: fall, score, rack: Vec::new() };
-        let (peers, peers_past) = self.facts_of_peers(input, &nobody);
-        let mut holders: BTreeMap<u32, Vec<(u32, Verdict)>> = BTreeMap::new();
-        for (&gpu, member) in &self.members {
-            let Some(past) = member.past() else { continue };
-            let verdict = cause::explain(&member.facts.row(), Some(&past), &peers, peers_past.as_ref(), fall, true);
-            if matches!(verdict.cause, Cause::NetworkSlow | Cause::NvlinkErrors | Cause::PcieDegraded) {
-                holders.entry(input.fleet.node_of(GpuSlot(gpu)).0).or_default().push((gpu, verdict));
-            }
-        }
-        if holders.len() != 1 {
-            return None;
-        }
-        let (node, gpus) = holders.pop_first()?;
-        let (gpu, verdict) = gpus.first().cloned()?;
-        let single = gpus.len() == 1 && verdict.cause != Cause::NetworkSlow;
-        let since = self.times.get(self.times.len().saturating_sub(window)).copied().unwrap_or(input.second);
-        let accused = Accused { node, gpu: single.then_some(gpu), ..nobody };
-        let (now, _) = self.facts_of(&accused);
-        Some(Finding {
-            job,
-            node: NodeSlot(node),
-            gpu: single.then_some(GpuSlot(gpu)),
-            rack: None,
-            since: Micros(since * 1_000_000),
-            at,
-            alarm: true,
-            slowdown_ratio: fall,
-            score,
-            verdict,
-            now,
-            peers,
-            peer_count: self.members.len() - self.node_members.get(&node).map_or(0, Vec::len),
-            gpus: input.members.len(),
-            completeness: 1.0,
-        })
     }
 }
 

@@ -68,6 +68,16 @@ pub struct Verdict {
 }
 
 impl Verdict {
+    /// Whether all there is are a few seconds under a limiter.
+    pub fn is_brief(&self, now: &Row) -> bool {
+        let duty = match self.cause {
+            Cause::Thermal => Fact::ThermalDuty,
+            Cause::PowerBrake => Fact::BrakeDuty,
+            _ => return false,
+        };
+        now[duty as usize] < BRIEF
+    }
+
     /// Whether what shows it happens, and is no setting that a machine may have had all along.
     pub fn is_of_now(&self) -> bool {
         use Cause::{ClockLock, PcieDegraded, PowerCap, Unknown};
@@ -75,6 +85,8 @@ impl Verdict {
     }
 }
 
+/// Of the last five to ten seconds: hardly more than a bit's flickering for two of them.
+const BRIEF: f64 = 0.35;
 /// Least share of seconds under a limiter beyond that of the peers.
 const DUTY: f64 = 0.2;
 /// Least relative loss of SM clock: the quantum is 15 MHz in 1845 (0.8 %), boards differ by 1.5 %.
@@ -101,8 +113,15 @@ pub fn explain(now: &Row, past: Option<&Row>, peers: &Row, peers_past: Option<&R
         if value.is_nan() || host(fact) && !of_node { 0.0 } else { value }
     };
     let relative = |fact: Fact| excess(fact) / peers[fact as usize].abs().max(1e-9);
-    // Its clock explains the half of it at least.
-    let slow_clock = relative(Fact::SmClock) < -CLOCK.min(CLOCK_LEAST.max(effect)).max(0.5 * effect);
+    // Where errors have always come, they have to come twice as often.
+    let errors = |fact: Fact, least: f64| {
+        let before = past.map_or(0.0, |past| past[fact as usize]);
+        excess(fact) > if before > least { before } else { least }
+    };
+    // Its clock explains the half of it at least, and has itself become slower: where all others happen to be read while they spin, at their
+    // highest clock, it has not.
+    let own_fell = past.is_none_or(|past| !(now[Fact::SmClock as usize] > (1.0 - CLOCK_LEAST) * past[Fact::SmClock as usize]));
+    let slow_clock = own_fell && relative(Fact::SmClock) < -CLOCK.min(CLOCK_LEAST.max(effect)).max(0.5 * effect);
     let checks: [(Cause, Vec<(Fact, bool)>); 9] = [
         (Cause::PowerBrake, vec![(Fact::BrakeDuty, excess(Fact::BrakeDuty) > DUTY)]),
         (
@@ -118,16 +137,16 @@ pub fn explain(now: &Row, past: Option<&Row>, peers: &Row, peers_past: Option<&R
             vec![
                 (Fact::EccUncorrected, excess(Fact::EccUncorrected) > 0.0),
                 (Fact::RemappedRows, excess(Fact::RemappedRows) > 0.0),
-                (Fact::EccCorrected, excess(Fact::EccCorrected) > ERRORS),
+                (Fact::EccCorrected, errors(Fact::EccCorrected, ERRORS)),
             ],
         ),
-        (Cause::NvlinkErrors, vec![(Fact::NvlinkErrors, excess(Fact::NvlinkErrors) > ERRORS)]),
+        (Cause::NvlinkErrors, vec![(Fact::NvlinkErrors, errors(Fact::NvlinkErrors, ERRORS))]),
         (
             Cause::PcieDegraded,
             vec![
                 (Fact::PcieWidth, relative(Fact::PcieWidth) < -0.1),
                 (Fact::PcieGeneration, excess(Fact::PcieGeneration) < -0.7),
-                (Fact::PcieReplays, excess(Fact::PcieReplays) > 5.0 * ERRORS),
+                (Fact::PcieReplays, errors(Fact::PcieReplays, 5.0 * ERRORS)),
             ],
         ),
         (
@@ -140,7 +159,7 @@ pub fn explain(now: &Row, past: Option<&Row>, peers: &Row, peers_past: Option<&R
         (
             Cause::NetworkSlow,
             vec![
-                (Fact::NetworkErrors, excess(Fact::NetworkErrors) > 5.0 * ERRORS),
+                (Fact::NetworkErrors, errors(Fact::NetworkErrors, 5.0 * ERRORS)),
                 (Fact::NetworkLink, relative(Fact::NetworkLink) < -0.1),
             ],
         ),
@@ -186,6 +205,13 @@ mod tests {
         let verdict = explain(&hot, Some(&past), &peers, Some(&peers), 0.1, false);
         assert_eq!(verdict.cause, Cause::Thermal);
         assert!(verdict.ruled_out.contains(&Cause::PcieDegraded));
+        // The others are read while they spin.
+        let spinning = row(&[(Fact::PcieWidth, 16.0), (Fact::SmClock, 1905.0), (Fact::ThermalDuty, 0.0)]);
+        assert_eq!(explain(&past, Some(&past), &spinning, Some(&peers), 0.1, false).cause, Cause::Unknown);
+        // Errors that have always come, and a few more of them this minute.
+        let rate = |errors: f64| row(&[(Fact::NvlinkErrors, errors)]);
+        let cause = |now: f64| explain(&rate(now), Some(&rate(30.0)), &rate(0.0), Some(&rate(0.0)), 0.1, false).cause;
+        assert_eq!((cause(45.0), cause(70.0)), (Cause::Unknown, Cause::NvlinkErrors));
         let locked = row(&[(Fact::PcieWidth, 8.0), (Fact::SmClock, 1500.0), (Fact::ThermalDuty, 0.0)]);
         assert_eq!(explain(&locked, Some(&past), &peers, Some(&peers), 0.1, false).cause, Cause::ClockLock);
     }

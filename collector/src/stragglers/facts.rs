@@ -65,19 +65,20 @@ const COUNTERS: [Fact; 6] =
     [Fact::PcieReplays, Fact::NvlinkErrors, Fact::EccCorrected, Fact::EccUncorrected, Fact::RemappedRows, Fact::NetworkErrors];
 
 /// Counters of which one count tells something.
-const ONCE: [usize; 2] = [Fact::EccUncorrected as usize, Fact::RemappedRows as usize];
+const ONCE: [Fact; 2] = [Fact::EccUncorrected, Fact::RemappedRows];
 
 /// Seconds that are gathered at most.
 const LONGEST: u8 = 12;
 
 /// Sum and number of each fact.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct Sums {
     sums: [f32; Fact::COUNT],
     counts: [f32; Fact::COUNT],
     /// Counters: how often they were read, and found grown.
-    reads: [u8; Fact::COUNT],
-    growths: [u8; Fact::COUNT],
+    looks: [u8; COUNTERS.len()],
+    rises: [u8; COUNTERS.len()],
     taken: u8,
 }
 
@@ -146,8 +147,8 @@ impl Gatherer {
         {
             self.current.sums[fact as usize] += (value - before) as f32;
             self.current.counts[fact as usize] += (second - at) as f32;
-            self.current.reads[fact as usize] = self.current.reads[fact as usize].saturating_add(1);
-            let growths = &mut self.current.growths[fact as usize];
+            self.current.looks[counter] = self.current.looks[counter].saturating_add(1);
+            let growths = &mut self.current.rises[counter];
             *growths = growths.saturating_add(u8::from(value > before));
         }
     }
@@ -157,13 +158,16 @@ impl Gatherer {
         let mut row = [f64::NAN; Fact::COUNT];
         for (index, value) in row.iter_mut().enumerate() {
             let count = self.current.counts[index] + self.before.counts[index];
-            let growths = self.current.growths[index].saturating_add(self.before.growths[index]);
-            let reads = self.current.reads[index].saturating_add(self.before.reads[index]);
-            // One burst is history. (Rows are not remapped by the second.)
-            let once = growths == 1 && reads > 2 && !ONCE.contains(&index);
             if count > 0.0 {
-                let mean = f64::from((self.current.sums[index] + self.before.sums[index]) / count);
-                *value = if once { 0.0 } else { mean };
+                *value = f64::from((self.current.sums[index] + self.before.sums[index]) / count);
+            }
+        }
+        for (counter, fact) in COUNTERS.into_iter().enumerate() {
+            let growths = self.current.rises[counter].saturating_add(self.before.rises[counter]);
+            let reads = self.current.looks[counter].saturating_add(self.before.looks[counter]);
+            // One burst is history. (Rows are not remapped by the second.)
+            if growths == 1 && reads > 2 && !ONCE.contains(&fact) {
+                row[fact as usize] = 0.0;
             }
         }
         row

@@ -4,7 +4,7 @@ use super::median;
 use serde::{Deserialize, Serialize};
 
 /// Looks until the memory is as long as it becomes.
-const MEMORY: f64 = 90.0;
+const MEMORY: f64 = 150.0;
 /// From this many members on, their spread of this very moment counts as well.
 const MANY: usize = 12;
 

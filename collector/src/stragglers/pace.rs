@@ -16,9 +16,11 @@ const LONGEST: usize = 60;
 const LEAST: f64 = 0.3;
 /// A multiple of the step correlates as well: the step is the first peak that is nearly as high as the highest.
 const NEARLY: f64 = 0.8;
+/// By how much the autocorrelation of a part of a step has to exceed that of the half of it, for the part to be the step.
+const CLEARLY: f64 = 0.2;
 /// Seconds without computing that are a pause (checkpoint, evaluation, stop), not communication: at least, and as a share of the step.
 const PAUSE: f64 = 5.0;
-const PAUSE_SHARE: f64 = 0.5;
+const PAUSE_SHARE: f64 = 1.0;
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Pace {
@@ -57,7 +59,7 @@ impl Pace {
     }
 }
 
-/// The lag of the first high peak of the autocorrelation, seconds; at least three of them must lie in the stretch.
+/// The lag of the first high peak of the autocorrelation, seconds; at least two and a half of them must lie in the stretch.
 fn step(busy: &[f64]) -> Option<f64> {
     let count = busy.len();
     let mean = busy.iter().sum::<f64>() / count.max(1) as f64;
@@ -70,13 +72,24 @@ fn step(busy: &[f64]) -> Option<f64> {
         let products = flat.iter().zip(&flat[lag..]).map(|(a, b)| a * b).sum::<f64>();
         products / (count - lag) as f64 / power
     };
-    let longest = LONGEST.min(count / 3);
+    let longest = LONGEST.min(count * 2 / 5);
     let lags: Vec<f64> = (0..=longest + 1).take_while(|&lag| lag < count).map(correlation).collect();
     let peaks =
         (SHORTEST..=longest).filter(|&lag| lags.len() > lag + 1 && lags[lag] >= lags[lag - 1] && lags[lag] >= lags[lag + 1]);
     let peaks: Vec<usize> = peaks.filter(|&lag| lags[lag] >= LEAST).collect();
     let highest = peaks.iter().map(|&lag| lags[lag]).fold(0.0, f64::max);
     let mut step = *peaks.iter().find(|&&lag| lags[lag] >= NEARLY * highest)? as f64;
+    // Of steps that are no whole seconds and hardly longer than two, the first peak is a multiple.
+    for parts in [3.0, 2.0] {
+        let (short, between) = (step / parts, step / parts / 2.0);
+        let at = |lag: f64| {
+            let (whole, part) = (lag.floor() as usize, lag.fract());
+            (1.0 - part) * lags[whole] + part * lags[whole + 1]
+        };
+        if (1.5..SHORTEST as f64).contains(&short) && at(short) > at(between) + CLEARLY {
+            return Some(short);
+        }
+    }
     // The peak of several steps knows one to a part of a second.
     for multiple in 2.. {
         let near = |&&lag: &&usize| (lag as f64 - f64::from(multiple) * step).abs() <= 1.0;
@@ -100,10 +113,11 @@ mod tests {
     #[test]
     fn long_steps_show() {
         assert!((22..=23).contains(&pace(22.4, 0.8).unit()));
-        assert_eq!(pace(22.4, 0.8).pause(), 11);
+        assert_eq!(pace(22.4, 0.8).pause(), 22);
         assert_eq!(pace(7.3, 0.7).unit(), 7);
         assert_eq!(pace(3.0, 0.5).unit(), 3);
         assert_eq!(pace(1.0, 0.7).unit(), UNIT);
+        assert_eq!((pace(2.34, 0.7).unit(), pace(5.0, 0.5).unit()), (2, 5));
         assert_eq!(pace(1.0, 0.7).pause(), 5);
     }
 

@@ -14,7 +14,7 @@ const LESSONS: f64 = 240.0;
 /// Deviations that are a fall, where a fact of one node came up with it.
 const FALLEN: f64 = 3.0;
 /// Least deviation of a window's speed, of one second and of any.
-const DEVIATION: (f64, f64) = (0.03, 0.003);
+const DEVIATION: (f64, f64) = (0.02, 0.002);
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Speed {
@@ -52,6 +52,11 @@ impl Speed {
         self.lessons = (self.lessons + lesson as f64).min(FOLLOW);
         let known = self.healthy.get_or_insert(was);
         *known += lesson as f64 / self.lessons.max(lesson as f64) * (was - *known);
+    }
+
+    /// Of the occupied share over the last `seconds`, if there are so many.
+    pub fn mean(&self, seconds: usize) -> Option<f64> {
+        (self.trace.len() >= seconds).then(|| self.trace.mean(seconds))
     }
 
     /// 1 − speed over the last `window` seconds / remembered; NaN: nothing to compare with.

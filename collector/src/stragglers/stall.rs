@@ -7,10 +7,13 @@ use crate::stragglers::job::Input;
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
 
-/// Seconds that a stop lasts at least; times the longest that the job ever spun, if that is longer; in steps.
+/// Seconds that a stop lasts at least; times the longest that the job ever spun, if that is longer; in steps: within two whole ones a job
+/// that works has computed.
 const LEAST: usize = 52;
 const LONGER: f64 = 1.5;
-const STEPS: usize = 4;
+const STEPS: usize = 2;
+/// Share of computing that a collective's own kernels look like: how many SMs spin differs from one job to the next.
+const SPINS: f64 = 0.12;
 /// The job's share of members that spin.
 const MOST: f64 = 0.5;
 /// More than these that do not spin are no few that did not arrive.
@@ -26,14 +29,14 @@ pub struct Stall {
 impl Stall {
     /// Takes one second; says when the job has stopped.
     pub fn take(&mut self, job: JobSlot, input: &Input<'_>, age: usize, unit: usize, busy: f64) -> Option<JobFinding> {
-        if busy > 0.05 || age < 30 {
+        if busy > SPINS || age < 30 {
             self.longest = self.longest.max(std::mem::take(&mut self.seconds));
             return None;
         }
         let utilization = input.gpus.column(GpuMetric::Utilization as usize);
         let spins = |gpu: &&GpuSlot| {
             let share = occupancy::of(input.gpus, gpu.0 as usize);
-            share.is_some_and(|share| share < 0.1) && utilization.get(gpu.0 as usize).is_some_and(|&share| share > 0.9)
+            share.is_some_and(|share| share < 2.0 * SPINS) && utilization.get(gpu.0 as usize).is_some_and(|&share| share > 0.9)
         };
         if (input.members.iter().filter(spins).count() as f64) < MOST * input.members.len() as f64 {
             // They idle: the job has ended, or writes.
@@ -45,8 +48,12 @@ impl Stall {
         if self.seconds < least || !(self.seconds - least).is_multiple_of(30) {
             return None;
         }
-        let idles = |gpu: &&GpuSlot| utilization.get(gpu.0 as usize).is_some_and(|&share| share < 0.1);
-        let missing: Vec<GpuSlot> = input.members.iter().filter(idles).copied().collect();
+        // On their hosts, or in a kernel that does not end.
+        let away = |gpu: &&GpuSlot| {
+            let share = occupancy::of(input.gpus, gpu.0 as usize);
+            share.is_some_and(|share| share > 0.5) || utilization.get(gpu.0 as usize).is_some_and(|&share| share < 0.1)
+        };
+        let missing: Vec<GpuSlot> = input.members.iter().filter(away).copied().collect();
         let at = Micros((input.second + 1) * 1_000_000);
         Some(JobFinding {
             job,
@@ -55,6 +62,7 @@ impl Stall {
             at,
             slowdown_ratio: 1.0,
             missing: if missing.len() <= FEW { missing } else { Vec::new() },
+            stage: Vec::new(),
             gpus: input.members.len(),
         })
     }

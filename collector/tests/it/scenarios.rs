@@ -8,6 +8,7 @@ use gridstep_wire::Micros;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
+mod drop;
 mod shift;
 
 pub(crate) fn shared(path: &str) -> PathBuf {
@@ -132,6 +133,12 @@ fn out_of_step(seeds: std::ops::RangeInclusive<u64>) {
     let count = seeds.count();
     println!("{} of {count} seeds are clean", count - wrong.len());
     assert!(wrong.is_empty(), "seeds {wrong:?} oscillate");
+}
+
+#[test]
+fn lora_on_512_real_gpus_has_no_straggler() {
+    let all = incidents(&shared("data/mlperf-smc-lora-64x8-h100-ac"), &gpt3_limits(), None);
+    assert!(all.iter().all(|incident| incident.kind == Kind::PowerSwing), "{all:#?}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Small synchronous jobs of which every second is known, through the whole judging.
 
 use gridstep_collector::fleet::{GpuMetric, GpuSlot, JobSlot, NodeMetric, NodeSlot};
-use gridstep_collector::incidents::{Incident, Kind};
+use gridstep_collector::incidents::{Incident, Kind, Severity};
 use gridstep_collector::judge::{Judge, JudgeConfig};
 use gridstep_wire::{Micros, reasons};
 
@@ -14,9 +14,13 @@ const EPOCH: i64 = 1_780_000_000;
 struct Gpu {
     factor: f64,
     bits: u64,
+    /// NVLink errors each second.
+    errors: f64,
+    /// Rate of its node's port, bits per second.
+    port: f64,
 }
 
-const HEALTHY: Gpu = Gpu { factor: 1.0, bits: 0 };
+const HEALTHY: Gpu = Gpu { factor: 1.0, bits: 0, errors: 0.0, port: 4e11 };
 
 /// Noise of a quarter of a percent, the same in each run.
 fn noise(second: usize, gpu: usize) -> f64 {
@@ -31,6 +35,17 @@ fn run(
     hang: impl Fn(usize) -> Option<usize>,
     price: Option<f64>,
 ) -> Vec<Incident> {
+    run_with(seconds, gpu, hang, |_| 0.3, price)
+}
+
+/// The same, `communication` as a share of a healthy step's 0.7 of computing.
+fn run_with(
+    seconds: usize,
+    gpu: impl Fn(usize, usize) -> Gpu,
+    hang: impl Fn(usize) -> Option<usize>,
+    communication: impl Fn(usize) -> f64,
+    price: Option<f64>,
+) -> Vec<Incident> {
     let mut config = JudgeConfig::default();
     config.stragglers.gpu_hour_price = price;
     let mut judge = Judge::new(config, &[]);
@@ -42,16 +57,18 @@ fn run(
     }
     judge.fleet_mut().job("job");
     let mut last: Vec<Incident> = Vec::new();
+    let mut errors = [0.0; GPUS];
     for second in 0..seconds {
         let slowest = (0..GPUS).map(|index| gpu(second, index).factor).fold(1.0, f64::max);
         for index in 0..GPUS {
-            let (slot, Gpu { factor, bits }) = (GpuSlot(index as u32), gpu(second, index));
+            let (slot, Gpu { factor, bits, errors: grown, port }) = (GpuSlot(index as u32), gpu(second, index));
             let ts = Micros((EPOCH + second as i64) * 1_000_000 + index as i64 / 8 * 110_000);
             judge.advance(ts);
             if second == 0 {
                 judge.put_gpu_job(slot, Some(JobSlot(0)));
             }
-            let share = 0.7 * factor * (1.0 + noise(second, index)) / (0.7 * slowest + 0.3);
+            let share = 0.7 * factor * (1.0 + noise(second, index)) / (0.7 * slowest + communication(second));
+            errors[index] += grown;
             let (active, utilization) = match hang(second) {
                 None => (0.18 + share * 0.74, 1.0),
                 Some(missing) if missing == index => (0.0, 0.0),
@@ -61,8 +78,10 @@ fn run(
             judge.put_gpu(slot, GpuMetric::Utilization, ts, utilization);
             judge.put_gpu(slot, GpuMetric::EventReasons, ts, bits as f64);
             judge.put_gpu(slot, GpuMetric::SmClock, ts, 1845.0 / factor);
+            judge.put_gpu(slot, GpuMetric::NvlinkErrors, ts, errors[index]);
             judge.put_gpu_power(slot, ts, 150.0 + 400.0 * share);
             judge.put_node(NodeSlot(index as u32 / 8), NodeMetric::CpuUtilization, ts, 0.2);
+            judge.put_node(NodeSlot(index as u32 / 8), NodeMetric::NetworkLink, ts, port);
         }
         for incident in judge.take_revisions() {
             match last.iter_mut().find(|known| known.id == incident.id) {
@@ -81,7 +100,9 @@ fn delay(incident: &Incident, onset: i64) -> f64 {
 
 #[test]
 fn a_hot_gpu_is_named_within_seconds_with_what_it_costs() {
-    let hot = |second, gpu| if second >= 200 && gpu == 21 { Gpu { factor: 1.15, bits: reasons::SW_THERMAL } } else { HEALTHY };
+    let hot = |second, gpu| {
+        if second >= 200 && gpu == 21 { Gpu { factor: 1.15, bits: reasons::SW_THERMAL, ..HEALTHY } } else { HEALTHY }
+    };
     let found = run(300, hot, |_| None, Some(2.0));
     assert_eq!(found.len(), 1, "{found:#?}");
     let incident = &found[0];
@@ -98,7 +119,7 @@ fn a_hot_gpu_is_named_within_seconds_with_what_it_costs() {
 fn several_nodes_alike_are_a_role_and_a_fact_alone_is_no_fault() {
     let role = |second, gpu| {
         let bits = if second >= 100 && gpu == 9 { reasons::SW_THERMAL } else { 0 };
-        if second >= 200 && gpu / 8 >= 6 { Gpu { factor: 1.1, bits } } else { Gpu { factor: 1.0, bits } }
+        if second >= 200 && gpu / 8 >= 6 { Gpu { factor: 1.1, bits, ..HEALTHY } } else { Gpu { bits, ..HEALTHY } }
     };
     let found = run(330, role, |_| None, None);
     assert!(found.iter().all(|incident| incident.kind != Kind::Straggler), "{found:#?}");
@@ -106,7 +127,9 @@ fn several_nodes_alike_are_a_role_and_a_fact_alone_is_no_fault() {
 
 #[test]
 fn less_than_a_percent_is_no_incident() {
-    let slow = |second, gpu| if second >= 200 && gpu == 21 { Gpu { factor: 1.008, bits: reasons::SW_THERMAL } } else { HEALTHY };
+    let slow = |second, gpu| {
+        if second >= 200 && gpu == 21 { Gpu { factor: 1.008, bits: reasons::SW_THERMAL, ..HEALTHY } } else { HEALTHY }
+    };
     let found = run(400, slow, |_| None, None);
     assert!(found.is_empty(), "{found:#?}");
 }
@@ -118,4 +141,90 @@ fn a_collective_that_does_not_end_is_the_jobs_and_names_who_is_missing() {
     assert_eq!((found[0].kind, found[0].cause.as_str()), (Kind::Job, "stalled"));
     assert!(found[0].summary.contains("node4 GPU 1 did not arrive"), "{}", found[0].summary);
     assert!(delay(&found[0], 200) <= 60.0, "{}", delay(&found[0], 200));
+}
+
+#[test]
+fn a_stage_that_becomes_slow_is_the_jobs() {
+    let stage = |second, gpu| if second >= 200 && gpu / 8 >= 6 { Gpu { factor: 1.15, ..HEALTHY } } else { HEALTHY };
+    let found = run(330, stage, |_| None, None);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!((found[0].kind, found[0].cause.as_str()), (Kind::Job, "slow_stage"));
+    assert!(found[0].summary.contains("the stage of node6, node7"), "{}", found[0].summary);
+    assert!(delay(&found[0], 200) <= 60.0, "{}", delay(&found[0], 200));
+    // One that has been the slowest all along is how the job was made.
+    let always = |_, gpu| if gpu / 8 >= 6 { Gpu { factor: 1.3, ..HEALTHY } } else { HEALTHY };
+    let found = run(330, always, |_| None, None);
+    assert!(found.is_empty(), "{found:#?}");
+}
+
+#[test]
+fn a_collective_that_becomes_slow_is_of_the_gpu_whose_link_became_bad() {
+    // GPU 7 is a little out of line all along, as somebody always is: the job's speed is known all the same.
+    let bad = |second, gpu| match gpu {
+        21 if second >= 250 => Gpu { errors: 20.0, ..HEALTHY },
+        7 if second % 40 < 12 => Gpu { factor: 1.02, ..HEALTHY },
+        _ => HEALTHY,
+    };
+    let slower = |second| if second >= 250 { 0.42 } else { 0.3 };
+    let found = run_with(330, bad, |_| None, slower, None);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!((found[0].kind, found[0].cause.as_str()), (Kind::Straggler, "nvlink_errors"));
+    assert_eq!((found[0].subject.node.as_deref(), found[0].subject.gpu), (Some("node2"), Some(5)));
+    assert!((0.0..20.0).contains(&delay(&found[0], 250)), "{}", delay(&found[0], 250));
+    // Errors without a slower job, and a slower job without errors, blame nobody.
+    let found = run_with(330, bad, |_| None, |_| 0.3, None);
+    assert!(found.iter().all(|incident| incident.kind != Kind::Straggler), "{found:#?}");
+    let found = run_with(330, |_, _| HEALTHY, |_| None, slower, None);
+    assert!(found.iter().all(|incident| incident.kind != Kind::Straggler), "{found:#?}");
+}
+
+#[test]
+fn a_job_that_always_communicated_much_has_one_narrow_port_to_look_at() {
+    let narrow = |_, gpu| if gpu / 8 == 2 { Gpu { port: 1e11, ..HEALTHY } } else { HEALTHY };
+    let found = run_with(150, narrow, |_| None, |_| 0.5, None);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!((found[0].kind, found[0].cause.as_str()), (Kind::Straggler, "network_slow"));
+    assert_eq!((found[0].subject.node.as_deref(), found[0].subject.gpu), (Some("node2"), None));
+    // By how much it slows the job is not known: no such figure, and nobody is paged.
+    assert_eq!(found[0].severity, Severity::Warning);
+    assert!(!found[0].magnitude.contains_key("slowdown_ratio") && found[0].magnitude.contains_key("communication_ratio"));
+    // With as much communication and no narrow port, and with one and less communication, there is nothing to say.
+    assert!(run_with(150, |_, _| HEALTHY, |_| None, |_| 0.5, None).is_empty());
+    assert!(run_with(150, narrow, |_| None, |_| 0.2, None).is_empty());
+    // Errors that have always come are a history, however much is communicated.
+    let errors = |_, gpu| if gpu == 21 { Gpu { errors: 20.0, ..HEALTHY } } else { HEALTHY };
+    let found = run_with(150, errors, |_| None, |_| 0.5, None);
+    assert!(found.iter().all(|incident| incident.kind != Kind::Straggler), "{found:#?}");
+}
+
+#[test]
+fn one_goes_and_another_comes_and_the_job_is_judged_on() {
+    let mut judge = Judge::new(JudgeConfig::default(), &[]);
+    let slots: Vec<GpuSlot> = (0..GPUS + 8)
+        .map(|index| {
+            let node = judge.fleet_mut().node(&format!("node{}", index / 8));
+            judge.fleet_mut().gpu(node, (index % 8) as u8)
+        })
+        .collect();
+    judge.fleet_mut().job("job");
+    let mut found = Vec::new();
+    for second in 0..400 {
+        // The first node leaves, a ninth takes its place.
+        let member = |index: usize| if second < 100 { index < GPUS } else { index >= 8 };
+        for (index, &slot) in slots.iter().enumerate() {
+            let ts = Micros((EPOCH + second as i64) * 1_000_000 + index as i64 / 8 * 100_000);
+            judge.advance(ts);
+            judge.put_gpu_job(slot, member(index).then_some(JobSlot(0)));
+            let slow = if second >= 300 && index == 40 { 1.15 } else { 1.0 };
+            let slowest = if second >= 300 { 1.15 } else { 1.0 };
+            let share = 0.7 * slow * (1.0 + noise(second, index)) / (0.7 * slowest + 0.3);
+            judge.put_gpu(slot, GpuMetric::SmActive, ts, if member(index) { 0.18 + share * 0.74 } else { 0.0 });
+            judge.put_gpu(slot, GpuMetric::Utilization, ts, if member(index) { 1.0 } else { 0.0 });
+            let bits = if slow > 1.0 { reasons::SW_THERMAL } else { 0 };
+            judge.put_gpu(slot, GpuMetric::EventReasons, ts, bits as f64);
+        }
+        found.extend(judge.take_revisions());
+    }
+    let found: Vec<&Incident> = found.iter().filter(|incident| incident.kind == Kind::Straggler).collect();
+    assert!(!found.is_empty() && found.iter().all(|incident| incident.subject.node.as_deref() == Some("node5")), "{found:#?}");
 }

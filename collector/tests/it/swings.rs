@@ -95,7 +95,11 @@ fn a_step_is_seen_in_time_though_an_agent_is_late() {
     assert!((60.2..61.5).contains(&seen) && !confirmed, "seen at {seen} s");
     assert!((swings[0].magnitude["delta_watts"].as_f64().unwrap() / 6400.0 - 1.0).abs() < 0.02, "{swings:#?}");
     assert!(swings[0].confirmed);
-    assert!((share(swings[0], "feeder", "a") - 0.5).abs() < 0.02 && (share(swings[0], "node", "node3") - 0.125).abs() < 0.02);
+    let nodes = (0..NODES).map(|node| share(swings[0], "node", &format!("node{node}"))).filter(|share| *share > 0.0);
+    let shares: Vec<f64> = nodes.collect();
+    // Some of eight that are alike are named.
+    assert!(shares.len() == 5 && shares.iter().all(|share| (share - 0.125).abs() < 0.005), "{:#?}", swings[0]);
+    assert!((share(swings[0], "feeder", "a") - 0.5).abs() < 0.005, "{:#?}", swings[0]);
     let simultaneity = swings[0].evidence.iter().find(|one| one.signal == "simultaneity_ratio").unwrap().value;
     assert!(simultaneity > 0.9);
 }

@@ -4,7 +4,7 @@ use super::super::Judge;
 use super::places::feeder_name;
 use super::{Scope, report::object};
 use crate::incidents::{Contributor, Evidence};
-use crate::power::{Basis, Oscillation, Step};
+use crate::power::{Basis, CYCLES, Oscillation, Step};
 use gridstep_wire::Micros;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -53,7 +53,8 @@ impl Judge {
     }
 
     pub(super) fn moved_in_oscillation(&self, scope: Scope, line: &Oscillation) -> Moved {
-        let mut watts = self.swings.units.swing(line.frequency_hz);
+        let since = self.domain(scope).history.last().map_or(0.0, |now| now.since(line.started_at));
+        let mut watts = self.swings.units.swing(line.frequency_hz, (since * line.frequency_hz).max(CYCLES));
         if scope == Scope::Others {
             (0..watts.len()).filter(|&unit| !self.swings.second.has(unit)).for_each(|unit| watts[unit] = 0.0);
         }

@@ -19,6 +19,8 @@ const TAKES_PART: f64 = 0.1;
 const OF_LIMIT: f64 = 0.25;
 /// Who takes part is looked at every so often, bins.
 const LOOK: u32 = 100;
+/// That rests on the last cycles of the first.
+const PHASOR_CYCLES: f64 = 12.0;
 /// Frequencies that differ by less than this share are one.
 pub(super) const ALIKE: f64 = 0.1;
 
@@ -127,7 +129,7 @@ impl Swings {
         if groups.len() < 2 {
             return Vec::new();
         }
-        let phasors = self.units.phasors(hertz);
+        let phasors = self.units.phasors(hertz, PHASOR_CYCLES);
         let mut swings: BTreeMap<_, (f64, f64)> = BTreeMap::new();
         for (unit, own) in phasors.iter().enumerate().take(units.len()) {
             let swing = swings.entry(group(unit)).or_default();

@@ -12,7 +12,7 @@ const EPOCH_US: i64 = 1_760_000_000_000_000;
 const BEFORE: i64 = 140;
 const MEASURED: i64 = 30;
 
-fn cpu_seconds() -> f64 {
+pub(crate) fn cpu_seconds() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }

@@ -10,7 +10,8 @@ mod score;
 mod stragglers;
 mod suite;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use gridstep_collector::stragglers::Without;
 
 #[derive(Parser)]
 #[command(about = "Scores the detectors on simulated fleets of known truth")]
@@ -33,6 +34,12 @@ struct Arguments {
     /// The first seed of the fleets with stragglers.
     #[arg(long, default_value_t = 0)]
     from: u64,
+    /// Judge stragglers without a part: roles, memory, gate, corroboration.
+    #[arg(long)]
+    without: Vec<Part>,
+    /// Fleets with stragglers that are judged at once.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
     /// What align, sum and detect cost instead, for each of the sizes.
     #[arg(long)]
     cost: bool,
@@ -41,12 +48,28 @@ struct Arguments {
     verbose: bool,
 }
 
+/// Of the judging of stragglers.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Roles,
+    Memory,
+    Gate,
+    Corroboration,
+}
+
 fn main() {
-    let Arguments { seeds, gpus, null_hours, only, stragglers, from, cost, verbose } = Arguments::parse();
+    let Arguments { seeds, gpus, null_hours, only, stragglers, from, without, threads, cost, verbose } = Arguments::parse();
     if cost {
-        return print!("{}", cost::table(&gpus));
+        return print!("{}\n{}", cost::table(&gpus), stragglers::cost::table(&gpus));
     }
-    let fleets = stragglers::Plan { fleets: stragglers, only: only.clone(), verbose, from };
+    let has = |part| without.contains(&part);
+    let without = Without {
+        roles: has(Part::Roles),
+        memory: has(Part::Memory),
+        gate: has(Part::Gate),
+        corroboration: has(Part::Corroboration),
+    };
+    let fleets = stragglers::Plan { fleets: stragglers, only: only.clone(), verbose, from, without, threads };
     let plan = suite::Plan { seeds, gpus, null_hours, only, verbose };
     print!("{}", suite::run(&plan));
     print!("{}", stragglers::run(&fleets));

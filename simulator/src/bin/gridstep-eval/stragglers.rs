@@ -2,15 +2,19 @@
 
 mod baseline;
 mod case;
+pub(crate) mod cost;
 mod fault;
 mod fleet;
 mod job;
+mod readings;
 mod score;
+mod world;
 
 use baseline::BASELINES;
 use case::{Case, NEGATIVES, Sight};
 use fault::Cause;
 use gridstep_collector::judge::JudgeConfig;
+use gridstep_collector::stragglers::Without;
 use score::{Score, named, poisson_upper, quantile, wilson};
 use std::fmt::Write;
 use std::sync::Mutex;
@@ -23,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) verbose: bool,
     /// Seeds begin here.
     pub(crate) from: u64,
+    pub(crate) without: Without,
+    pub(crate) threads: usize,
 }
 
 const SLOWDOWNS: [f64; 4] = [0.02, 0.05, 0.1, 0.2];
@@ -46,11 +52,12 @@ pub(crate) fn run(plan: &Plan) -> String {
         }
     }
     suites.push(("stragglers, hang".into(), plan.fleets, Box::new(case::hang)));
+    suites.push(("stragglers, slow stage".into(), plan.fleets, Box::new(case::slow_stage)));
     let suites: Vec<_> = suites.into_iter().filter(|(name, ..)| plan.only.split('|').any(|only| name.contains(only))).collect();
     let mut classes: Vec<(String, Score)> = Vec::new();
     let mut compared: Vec<(String, Score)> = Vec::new();
     for (name, fleets, make) in &suites {
-        let (total, others) = all(name, plan.from, *fleets, make.as_ref());
+        let (total, others) = all(name, plan, *fleets, make.as_ref());
         if plan.verbose {
             total.wrong.iter().for_each(|wrong| eprintln!("  wrong  {wrong}"));
             total.late.iter().for_each(|late| eprintln!("  late   {late}"));
@@ -84,17 +91,19 @@ fn add(classes: &mut Vec<(String, Score)>, class: String, score: Score) {
 }
 
 /// Our score, and that of each baseline.
-fn all(name: &str, from: u64, fleets: u64, make: &(dyn Fn(u64) -> Case + Sync)) -> (Score, Vec<Score>) {
+fn all(name: &str, plan: &Plan, fleets: u64, make: &(dyn Fn(u64) -> Case + Sync)) -> (Score, Vec<Score>) {
     let total = Mutex::new((Score::default(), vec![Score::default(); BASELINES.len()]));
     let next = AtomicUsize::new(0);
+    let mut config = JudgeConfig::default();
+    config.stragglers.without = plan.without;
     let work = || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed) as u64;
             if index >= fleets {
                 return;
             }
-            let case = make(from + index);
-            let outcome = case.setup.judge(JudgeConfig::default());
+            let case = make(plan.from + index);
+            let outcome = case.setup.judge(config.clone());
             let score = score::score(&case.setup, &named(&outcome), &outcome, &format!("{name}: {}", case.group));
             let nothing = fleet::Outcome::default();
             let others =
@@ -104,7 +113,7 @@ fn all(name: &str, from: u64, fleets: u64, make: &(dyn Fn(u64) -> Case + Sync)) 
             total.1.iter_mut().zip(others).for_each(|(total, other)| total.add(other));
         }
     };
-    std::thread::scope(|scope| (0..2).for_each(|_| drop(scope.spawn(work))));
+    std::thread::scope(|scope| (0..plan.threads).for_each(|_| drop(scope.spawn(work))));
     total.into_inner().expect("no thread panicked")
 }
 
@@ -149,6 +158,10 @@ fn details(out: &mut String, class: &str, score: &Score) {
         let _ = writeln!(out, "    {truth} called {said}: {count}");
     }
     for (job, count) in &score.jobs {
-        let _ = writeln!(out, "    {job}: {count}, after {:.0} s (p50)", quantile(&score.job_delays, 0.5));
+        let _ = writeln!(out, "    {job}: {count}");
+    }
+    if !score.job_delays.is_empty() {
+        let (p50, p95) = (quantile(&score.job_delays, 0.5), quantile(&score.job_delays, 0.95));
+        let _ = writeln!(out, "    the job's told after {p50:.0} s (p50), {p95:.0} s (p95)");
     }
 }

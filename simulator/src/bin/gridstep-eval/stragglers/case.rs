@@ -129,7 +129,7 @@ pub(crate) fn faulty(index: u64, cause: Cause, slowdown: f64, sight: Sight) -> C
 type Make = fn(&mut Setup, &mut Random);
 
 /// What is nobody's fault.
-pub(crate) const NEGATIVES: [(&str, Make); 26] = [
+pub(crate) const NEGATIVES: [(&str, Make); 29] = [
     ("quiet", |_, _| ()),
     ("rank 0 writes checkpoints", |setup, random| pauses(setup, random, Phase::CheckpointByOne(0))),
     ("all write checkpoints", |setup, random| pauses(setup, random, Phase::CheckpointByAll)),
@@ -208,6 +208,15 @@ pub(crate) const NEGATIVES: [(&str, Make); 26] = [
         setup.jobs.push(other);
     }),
     ("long steps", |setup, random| setup.jobs[0].step = random.within(10.0, 30.0)),
+    ("a narrow port that nobody waits for", |setup, random| {
+        let node = (random.unit() * NODES as f64) as usize;
+        setup.events.push(Event::Port(node, if random.chance(0.5) { 1e11 } else { 2e11 }));
+    }),
+    ("NVLink errors that nobody waits for", |setup, random| {
+        let gpu = (random.unit() * 64.0) as usize;
+        setup.events.push(Event::Errors(gpu, random.within(6.0, 60.0)));
+    }),
+    ("much communication", |setup, random| setup.jobs[0].communication = random.within(0.35, 0.5)),
 ];
 
 /// Every few minutes the phase, for a while.
@@ -243,4 +252,17 @@ pub(crate) fn hang(index: u64) -> Case {
     let missing = if index.is_multiple_of(2) { (random.unit() * 64.0) as usize } else { usize::MAX };
     setup.jobs[0].phases.push((at, setup.seconds, Phase::Hang(missing)));
     Case { group: "hang".into(), setup }
+}
+
+/// One stage of a pipeline becomes slower: the job's, and no node's.
+pub(crate) fn slow_stage(index: u64) -> Case {
+    let seed = 12_000_000 + index;
+    let mut random = Random::new(seed);
+    let mut setup = setup(seed, 660.0, &mut random);
+    live(&mut setup, &mut random);
+    setup.jobs[0].stages = vec![1.0; 4];
+    let at = random.within(200.0, 300.0);
+    let (stage, factor) = ((random.unit() * 4.0) as usize, random.within(1.1, 1.4));
+    setup.jobs[0].phases.push((at, setup.seconds, Phase::Stage(stage, factor)));
+    Case { group: "slow stage".into(), setup }
 }

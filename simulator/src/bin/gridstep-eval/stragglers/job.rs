@@ -17,6 +17,8 @@ pub(crate) enum Phase {
     Congestion(f64),
     /// A collective that does not end.
     Hang(usize),
+    /// One pipeline stage computes so many times as long.
+    Stage(usize, f64),
 }
 
 /// Steps' variation that is nobody's fault.
@@ -99,9 +101,8 @@ impl Job {
         }
     }
 
-    fn stage(&self, member: usize) -> f64 {
-        let stages = &self.layout.stages;
-        stages[(member / 8) * stages.len() / self.layout.nodes.len()]
+    fn stage(&self, member: usize) -> usize {
+        (member / 8) * self.layout.stages.len() / self.layout.nodes.len()
     }
 
     /// Makes steps until `t`, and forgets those that ended before `t − 3 s`.
@@ -140,7 +141,12 @@ impl Job {
         for member in 0..self.members {
             let noise = 0.4 * self.noise[member] + 0.9165 * self.layout.noise * heavy(random);
             self.noise[member] = noise;
-            let c = compute * self.stage(member) * self.own[member] * (1.0 + noise);
+            let stage = self.stage(member);
+            let slowed = match phase {
+                Some((_, _, Phase::Stage(slow, factor))) if slow == stage => factor,
+                _ => 1.0,
+            };
+            let c = compute * self.layout.stages[stage] * slowed * self.own[member] * (1.0 + noise);
             work.push(((gap * (1.0 + 0.1 * random.normal())) as f32, c as f32));
         }
         self.unbalance(start, &mut work, random);

@@ -20,7 +20,7 @@ pub(crate) struct Score {
     pub(crate) gpu_days: f64,
     pub(crate) pages: usize,
     pub(crate) fleets: usize,
-    /// Fleets in which anything was raised.
+    /// Fleets in which anything wrong was raised.
     pub(crate) raised: usize,
     pub(crate) jobs: BTreeMap<String, usize>,
     pub(crate) job_delays: Vec<f64>,
@@ -144,7 +144,7 @@ pub(crate) fn score(setup: &Setup, named: &[Named], outcome: &Outcome, name: &st
                 score.first_right += usize::from(place == 0);
                 let delay = named.at - setup.faults[fault].start.max(begins);
                 score.delays.push(delay);
-                if delay > 20.0 {
+                if delay > 0.0 {
                     score.late.push(format!(
                         "{name} seed {}: {delay:.0} s {} [step {:.2}]",
                         setup.seed, named.text, setup.jobs[0].step
@@ -169,19 +169,44 @@ pub(crate) fn score(setup: &Setup, named: &[Named], outcome: &Outcome, name: &st
     }
     let others = outcome.incidents.iter().filter(|seen| !matches!(seen.first.kind, Kind::Straggler | Kind::PowerSwing));
     for Seen { at, last, .. } in others {
-        let right = last.cause == "stalled" && setup.hangs() || last.cause == "slow_everywhere" && setup.congested();
-        if last.cause == "stalled" && setup.hangs() {
-            let since = setup.jobs[0].phases[0].0;
-            score.job_delays.push(at - since);
+        let right = match last.cause.as_str() {
+            "stalled" => setup.hangs().is_some(),
+            "slow_stage" => setup.has_slow_stage(),
+            "slow_everywhere" => setup.congested(),
+            "nvlink_errors" if setup.has_errors() => true,
+            // The fault itself, told beside the straggler.
+            _ => last.kind == Kind::GpuFault && !setup.faults.is_empty(),
+        };
+        if right && matches!(last.cause.as_str(), "stalled" | "slow_stage") {
+            score.job_delays.push(at - setup.jobs[0].phases[0].0);
         }
         *score.jobs.entry(format!("{:?} {}{}", last.kind, last.cause, if right { "" } else { ", wrong" })).or_default() += 1;
-        if !right && !setup.faults.iter().any(|_| last.kind == Kind::GpuFault) {
-            score.raised += 1;
+        if let Some(missing) = setup.hangs().filter(|_| right) {
+            *score.jobs.entry(format!("  of them {}", who_is_missing(missing, &last.summary))).or_default() += 1;
+        }
+        if !right {
             score.wrong.push(format!(
                 "{name} seed {}: {:?} {at:.0} s {} [step {:.2}]",
                 setup.seed, last.kind, last.summary, setup.jobs[0].step
             ));
         }
     }
+    score.raised = usize::from(!score.wrong.is_empty());
+    let told = |cause: &str| outcome.incidents.iter().any(|seen| seen.last.cause == cause);
+    if setup.hangs().is_some() && !told("stalled") || setup.has_slow_stage() && !told("slow_stage") {
+        score.missed.push(format!("{name} seed {}: {:?}", setup.seed, setup.jobs[0]));
+    }
     score
+}
+
+fn who_is_missing(missing: usize, summary: &str) -> &'static str {
+    let named = summary.contains("did not arrive");
+    match (missing == usize::MAX, named) {
+        (true, false) => "without anybody missing, and nobody named",
+        (true, true) => "without anybody missing, and somebody named",
+        (false, _) if summary.contains(&format!("node{:05} GPU {} did not arrive", missing / 8, missing % 8)) => {
+            "with the one that is missing named"
+        }
+        (false, _) => "with one missing that is not named",
+    }
 }

@@ -1,0 +1,168 @@
+//! A collective that is slow itself: everybody waits alike, so nobody waits least. What names somebody then are the links of one node.
+//!
+//! Two things may be said. The job became slower, and at the same time one node, alone, showed a link that is worse than it was
+//! ([`JobJudge::accuse_by_fact`]). Or the job has communicated for more than a third of its time ever since it began, and one node, alone, has had
+//! a port all along that runs at half of the others' rate or less ([`JobJudge::suspect_a_link`]): a collective is as slow as its slowest link, but
+//! by how much it would be faster cannot be seen, so no slowdown is claimed and nobody is paged. Errors that have come all along say nothing
+//! there: healthy machines have them (`eval/scenarios/healthy-pipeline`).
+
+use super::Finding;
+use super::accuse::Accused;
+use super::cause::{self, Cause, Verdict};
+use super::facts::{Fact, Row};
+use super::job::{Input, JobJudge};
+use crate::fleet::{GpuSlot, JobSlot, NodeSlot};
+use gridstep_wire::Micros;
+use std::collections::BTreeMap;
+
+/// The job's share of time without computing from which on its links are looked at though it never was faster.
+const COMMUNICATES: f64 = 1.0 / 3.0;
+/// Over so long, seconds and steps.
+const LONG: (usize, usize) = (45, 6);
+/// A link is far below the others at this share of their rate, all along.
+const NARROW: f64 = 0.5;
+/// Errors that come with a slower job, at least so many a second.
+const ERRORS: f64 = 2.0;
+
+/// Who has bad links: one node, and one GPU of it where it is that one's own.
+struct Holder {
+    node: u32,
+    gpu: Option<u32>,
+    verdict: Verdict,
+}
+
+impl JobJudge {
+    /// The job became slower, and one node's links became worse with it (a narrower link, errors that grow).
+    pub(super) fn accuse_by_fact(
+        &self,
+        job: JobSlot,
+        at: Micros,
+        length: usize,
+        explained: f64,
+        input: &Input<'_>,
+    ) -> Option<Finding> {
+        let (window, fall, score) = self.speed.fallen(self.pace.step(), &super::job::SCALES, length)?;
+        if explained >= 0.5 * fall {
+            return None;
+        }
+        let (peers, peers_past) = self.facts_of_peers(input, &nobody());
+        let holder = self.only_holder(input, |gpu| {
+            let member = &self.members[&gpu];
+            let verdict = cause::explain(&member.facts.row(), Some(&member.past()?), &peers, peers_past.as_ref(), fall, true);
+            let of_links = matches!(verdict.cause, Cause::NetworkSlow | Cause::NvlinkErrors | Cause::PcieDegraded);
+            (of_links && tells(&verdict, &member.facts.row())).then_some(verdict)
+        })?;
+        let mut finding = self.of_holder(job, at, input, holder, peers);
+        (finding.slowdown_ratio, finding.gap, finding.score) = (fall, fall, score);
+        let since = self.times.get(self.times.len().saturating_sub(window)).copied().unwrap_or(input.second);
+        finding.since = Micros(since * 1_000_000);
+        Some(finding)
+    }
+
+    /// The job has always communicated for much of its time, and one node has always had a bad link.
+    pub(super) fn suspect_a_link(&self, job: JobSlot, at: Micros, input: &Input<'_>) -> Option<Finding> {
+        let long = LONG.0.max(LONG.1 * self.pace.unit());
+        let communicates = 1.0 - self.speed.mean(long)?;
+        if self.age < long || communicates < COMMUNICATES {
+            return None;
+        }
+        let (peers, _) = self.facts_of_peers(input, &nobody());
+        let holder =
+            self.only_holder(input, |gpu| bad_link(&self.members[&gpu].facts.row(), &self.members[&gpu].past()?, &peers))?;
+        let mut finding = self.of_holder(job, at, input, holder, peers);
+        finding.communicates = Some(communicates);
+        Some(finding)
+    }
+
+    /// The node that has something, if it is the only one.
+    fn only_holder(&self, input: &Input<'_>, has: impl Fn(u32) -> Option<Verdict>) -> Option<Holder> {
+        let mut holders: BTreeMap<u32, Vec<(u32, Verdict)>> = BTreeMap::new();
+        for &gpu in self.members.keys() {
+            if let Some(verdict) = has(gpu) {
+                holders.entry(input.fleet.node_of(GpuSlot(gpu)).0).or_default().push((gpu, verdict));
+            }
+        }
+        if holders.len() != 1 {
+            return None;
+        }
+        let (node, gpus) = holders.pop_first()?;
+        let (gpu, verdict) = gpus.first().cloned()?;
+        let single = gpus.len() == 1 && verdict.cause != Cause::NetworkSlow;
+        Some(Holder { node, gpu: single.then_some(gpu), verdict })
+    }
+
+    fn of_holder(&self, job: JobSlot, at: Micros, input: &Input<'_>, holder: Holder, peers: Row) -> Finding {
+        let Holder { node, gpu, verdict } = holder;
+        let (now, _) = self.facts_of(&Accused { node, gpu, ..nobody() });
+        Finding {
+            job,
+            node: NodeSlot(node),
+            gpu: gpu.map(GpuSlot),
+            rack: None,
+            since: Micros(self.times.front().copied().unwrap_or(input.second) * 1_000_000),
+            at,
+            alarm: true,
+            by_power: false,
+            slowdown_ratio: 0.0,
+            gap: 0.0,
+            communicates: None,
+            score: 0.0,
+            verdict,
+            now,
+            peers,
+            peer_count: self.members.len() - self.node_members.get(&node).map_or(0, Vec::len),
+            gpus: input.members.len(),
+            completeness: 1.0,
+        }
+    }
+}
+
+/// An error now and then holds nobody up for seconds on end.
+fn tells(verdict: &Verdict, now: &Row) -> bool {
+    let is_rate =
+        |fact: usize| [Fact::NvlinkErrors, Fact::NetworkErrors, Fact::PcieReplays].iter().any(|&rate| rate as usize == fact);
+    verdict.facts.iter().any(|&fact| !is_rate(fact) || now[fact] >= ERRORS)
+}
+
+fn nobody() -> Accused {
+    Accused { node: u32::MAX, gpu: None, effect: 0.0, score: 0.0, rack: Vec::new() }
+}
+
+/// Far below the peers' now, and as far as is remembered.
+fn bad_link(now: &Row, past: &Row, peers: &Row) -> Option<Verdict> {
+    let rate = Fact::NetworkLink as usize;
+    let narrow = |own: f64| own <= NARROW * peers[rate];
+    let verdict = Verdict { cause: Cause::NetworkSlow, facts: vec![rate], ruled_out: Vec::new() };
+    (narrow(now[rate]) && narrow(past[rate])).then_some(verdict)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(values: &[(Fact, f64)]) -> Row {
+        let mut row = [f64::NAN; Fact::COUNT];
+        values.iter().for_each(|&(fact, value)| row[fact as usize] = value);
+        row
+    }
+
+    #[test]
+    fn an_error_now_and_then_tells_nothing() {
+        let verdict = |fact: Fact| Verdict { cause: Cause::NvlinkErrors, facts: vec![fact as usize], ruled_out: Vec::new() };
+        let told = |errors: f64| tells(&verdict(Fact::NvlinkErrors), &row(&[(Fact::NvlinkErrors, errors)]));
+        assert_eq!((told(0.3), told(8.0)), (false, true));
+        assert!(tells(&verdict(Fact::PcieWidth), &row(&[(Fact::PcieWidth, 4.0)])));
+    }
+
+    #[test]
+    fn a_bad_link_is_a_port_that_has_been_far_below_the_others_all_along() {
+        let rate = |rate: f64| row(&[(Fact::NetworkLink, rate)]);
+        let is_bad = |now: f64, past: f64| bad_link(&rate(now), &rate(past), &rate(4e11)).is_some();
+        assert!(is_bad(1e11, 1e11));
+        // It has become so, or no longer is; or all are, or nothing is known.
+        assert!(!is_bad(1e11, 4e11) && !is_bad(4e11, 1e11) && !is_bad(4e11, 4e11) && !is_bad(f64::NAN, f64::NAN));
+        // Errors that have always come are a history.
+        let errors = row(&[(Fact::NetworkLink, 4e11), (Fact::NetworkErrors, 20.0), (Fact::NvlinkErrors, 20.0)]);
+        assert!(bad_link(&errors, &errors, &rate(4e11)).is_none());
+    }
+}

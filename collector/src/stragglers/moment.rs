@@ -1,0 +1,160 @@
+//! One second of a job: what its members show, against each other at the same instant; and whether it counts.
+
+use super::job::{Input, JobJudge, LARGE, PEERS};
+use super::reference::{self, Unit};
+use super::trace::KEEP;
+use super::{median, occupancy};
+use crate::fleet::{GpuMetric, GpuSlot};
+use serde::{Deserialize, Serialize};
+
+/// Below this share of computing (job's median) nobody computes in that second.
+const QUIET: f64 = 0.2;
+/// And from this share on somebody does.
+const COMPUTES: f64 = 0.5;
+
+/// One second of all members, not yet counted.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(super) struct Moment {
+    second: i64,
+    /// By GPU slot: occupied share less the node's median.
+    gpus: Vec<(u32, f32)>,
+    units: Vec<(u32, f64, f64)>,
+    /// By node slot: that median less the other nodes'.
+    nodes: Vec<(u32, f32)>,
+    middle: f64,
+    pub(super) busy: f64,
+    /// Of who computes most.
+    #[serde(default)]
+    most: f64,
+}
+
+impl JobJudge {
+    /// Takes what this second shows; None: of too few.
+    pub(super) fn look(&mut self, input: &Input<'_>) -> Option<Moment> {
+        let value =
+            |metric: GpuMetric, gpu: GpuSlot| input.gpus.column(metric as usize).get(gpu.0 as usize).copied().unwrap_or(f64::NAN);
+        let mut moment = Moment { second: input.second, ..Moment::default() };
+        let (mut busy, mut occupied, mut here) = (Vec::new(), Vec::new(), Vec::new());
+        // One may have gone and another have come.
+        if !self.members.keys().eq(input.members.iter().map(|gpu| &gpu.0)) {
+            for gpu in input.members {
+                self.members.entry(gpu.0).or_default();
+            }
+            self.members.retain(|&gpu, _| input.members.binary_search(&GpuSlot(gpu)).is_ok());
+        }
+        let large = input.members.len() > LARGE;
+        let mut place = 0;
+        let mut members = self.members.iter_mut();
+        while place < input.members.len() {
+            let node = input.fleet.node_of(input.members[place]);
+            here.clear();
+            let mut instant = f64::NAN;
+            while place < input.members.len() && input.fleet.node_of(input.members[place]) == node {
+                let gpu = input.members[place];
+                place += 1;
+                // Both are in the order of their slots.
+                let Some((_, member)) = members.find(|(slot, _)| **slot == gpu.0) else { break };
+                let Some(share) = occupancy::of(input.gpus, gpu.0 as usize) else { continue };
+                let taken = occupancy::with_gap(share, value(GpuMetric::Utilization, gpu));
+                busy.push(share);
+                occupied.push(taken);
+                here.push((gpu.0, taken));
+                // Power comes all through the second.
+                instant = if value(GpuMetric::SmActive, gpu).is_nan() { 0.5 } else { input.gpus.instant(gpu.0 as usize) };
+                member.busy += (f32::from(u8::from(share > 0.05)) - member.busy) / 30.0;
+                if self.age > 30 && member.busy < 0.02 {
+                    // A spare: it never computes.
+                    here.pop();
+                    busy.pop();
+                    occupied.pop();
+                    continue;
+                }
+                // Of a large job each node's facts are taken every other second: it is enough, and half of the work.
+                if large && (input.second + i64::from(node.0)) % 2 == 0 {
+                    continue;
+                }
+                let watts = input.power.get(gpu.0 as usize).map_or(f64::NAN, |&watts| f64::from(watts));
+                let node = input.nodes.map(|nodes| (nodes, node.0 as usize));
+                member.facts.take(input.second, input.gpus, gpu.0 as usize, node, watts, share > 0.5);
+            }
+            if here.is_empty() {
+                continue;
+            }
+            let middle = median(&mut here.iter().map(|(_, taken)| *taken).collect::<Vec<_>>());
+            moment.gpus.extend(here.iter().map(|&(gpu, taken)| (gpu, (taken - middle) as f32)));
+            moment.units.push((node.0, input.second as f64 + instant, middle));
+        }
+        if busy.len() < PEERS {
+            return None;
+        }
+        moment.most = busy.iter().copied().fold(0.0, f64::max);
+        (moment.busy, moment.middle) = (median(&mut busy), median(&mut occupied));
+        moment.units.sort_by(|a, b| a.1.total_cmp(&b.1));
+        Some(moment)
+    }
+
+    /// Each node against the others at its instant: the seconds on both sides of it are known now.
+    pub(super) fn compare(&mut self, moment: &mut Moment) {
+        let unit = |&(node, at, value): &(u32, f64, f64)| Unit { node, at, value };
+        let next = self.last.as_ref().map(|next| next.units.as_slice()).unwrap_or_default();
+        let own: Vec<Unit> = moment.units.iter().map(unit).collect();
+        let around: Vec<Unit> = self.before_last.iter().chain(&moment.units).chain(next).map(unit).collect();
+        let differences = reference::differences(&own, &around);
+        moment.nodes = own.iter().zip(differences).filter(|(_, d)| !d.is_nan()).map(|(unit, d)| (unit.node, d as f32)).collect();
+        self.before_last = moment.units.clone();
+    }
+
+    /// Counts a second in, unless nobody computes for longer than communication would take. Gives how many were counted.
+    pub(super) fn count(&mut self, moment: Moment, gate: bool) -> usize {
+        let quiet = gate && moment.busy < QUIET;
+        self.quiet = if quiet { self.quiet + 1 } else { 0 };
+        let pause = self.quiet >= self.pace.pause();
+        if quiet && (self.paused || pause || moment.most < COMPUTES) {
+            self.held.push(moment);
+            if self.paused || pause {
+                self.held.clear();
+                self.paused = true;
+            }
+            return 0;
+        }
+        // All others wait for one that computes yet: that is no pause. The second in which one ends is not whole.
+        if std::mem::take(&mut self.paused) {
+            return 0;
+        }
+        let held = std::mem::take(&mut self.held);
+        let counted = held.len() + 1;
+        held.iter().chain([&moment]).for_each(|moment| self.push(moment));
+        counted
+    }
+
+    fn push(&mut self, moment: &Moment) {
+        self.age += 1;
+        let memory = (self.age as f64).min(30.0f64.max(3.0 * self.pace.unit() as f64));
+        self.level += (moment.middle - self.level) / memory;
+        let level = self.level.max(0.05);
+        for node in self.nodes.values_mut() {
+            node.trace.hold();
+        }
+        // Both are in the order of their slots.
+        let mut seen = moment.gpus.iter().peekable();
+        for (&gpu, member) in &mut self.members {
+            member.trace.hold();
+            while seen.next_if(|seen| seen.0 < gpu).is_some() {}
+            if let Some(&(_, difference)) = seen.next_if(|seen| seen.0 == gpu) {
+                member.trace.put(f64::from(difference) / level - member.offset);
+            }
+        }
+        for &(node, difference) in &moment.nodes {
+            let node = self.nodes.entry(node).or_default();
+            if node.trace.is_empty() {
+                node.trace.hold();
+            }
+            node.trace.put(f64::from(difference) / level - node.offset);
+        }
+        self.speed.push(moment.middle);
+        if self.times.len() == KEEP {
+            self.times.pop_front();
+        }
+        self.times.push_back(moment.second);
+    }
+}
