@@ -97,7 +97,7 @@ impl Shelving {
     fn close(&mut self, set: Set) -> Closed {
         let Set { files, marks } = set;
         let journal = Journal { marks, files: files.iter().map(|aside| aside.name.clone()).collect() };
-        let sizes: Result<Vec<u64>, RecorderError> = files.iter().map(|aside| sync(aside)).collect();
+        let sizes: Result<Vec<u64>, RecorderError> = files.iter().map(sync).collect();
         let committed = sizes.and_then(|sizes| {
             if self.killed.load(Ordering::Relaxed) {
                 return Err(RecorderError::Killed);
