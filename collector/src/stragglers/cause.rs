@@ -120,8 +120,8 @@ pub fn explain(now: &Row, past: Option<&Row>, peers: &Row, peers_past: Option<&R
     };
     // Its clock explains the half of it at least, and has itself become slower: where all others happen to be read while they spin, at their
     // highest clock, it has not.
-    let own_fell = past.is_none_or(|past| !(now[Fact::SmClock as usize] > (1.0 - CLOCK_LEAST) * past[Fact::SmClock as usize]));
-    let slow_clock = own_fell && relative(Fact::SmClock) < -CLOCK.min(CLOCK_LEAST.max(effect)).max(0.5 * effect);
+    let stayed = past.is_some_and(|past| now[Fact::SmClock as usize] > (1.0 - CLOCK_LEAST) * past[Fact::SmClock as usize]);
+    let slow_clock = !stayed && relative(Fact::SmClock) < -CLOCK.min(CLOCK_LEAST.max(effect)).max(0.5 * effect);
     let checks: [(Cause, Vec<(Fact, bool)>); 9] = [
         (Cause::PowerBrake, vec![(Fact::BrakeDuty, excess(Fact::BrakeDuty) > DUTY)]),
         (

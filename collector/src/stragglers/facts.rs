@@ -67,6 +67,9 @@ const COUNTERS: [Fact; 6] =
 /// Counters of which one count tells something.
 const ONCE: [Fact; 2] = [Fact::EccUncorrected, Fact::RemappedRows];
 
+/// Growths that are no burst.
+const KEEPS: u8 = 4;
+
 /// Seconds that are gathered at most.
 const LONGEST: u8 = 12;
 
@@ -173,8 +176,36 @@ impl Gatherer {
         row
     }
 
+    /// Whether a counter has grown in most of the seconds taken lately, and in no few: no burst, however large.
+    pub fn keeps_growing(&self, fact: Fact) -> bool {
+        let Some(counter) = COUNTERS.iter().position(|&counter| counter == fact) else { return false };
+        let rises = self.current.rises[counter].saturating_add(self.before.rises[counter]);
+        let looks = self.current.looks[counter].saturating_add(self.before.looks[counter]);
+        rises >= KEEPS && 2 * u16::from(rises) >= u16::from(looks) || rises >= KEEPS - 1 && rises == looks
+    }
+
     /// The elder half of what was taken goes.
     pub fn turn(&mut self) {
         self.before = std::mem::take(&mut self.current);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_of_two_seconds_is_none_that_keeps_growing() {
+        let after = |grows: &dyn Fn(i64) -> bool| {
+            let mut gatherer = Gatherer::default();
+            let mut errors = 0.0;
+            for second in 0..10 {
+                errors += if grows(second) { 100.0 } else { 0.0 };
+                gatherer.rate(Fact::NvlinkErrors, second, errors);
+            }
+            gatherer.keeps_growing(Fact::NvlinkErrors)
+        };
+        assert!(!after(&|second| second == 4 || second == 5));
+        assert!(after(&|second| second >= 4));
     }
 }

@@ -43,6 +43,9 @@ pub(super) const SUSPECT: f64 = 3.5;
 /// From which on the job is not taken to be healthy.
 const SERIOUS: f64 = 5.0;
 
+/// Which of [`SCALES`], and every member's mean, by slot.
+type Window = (usize, Vec<(u32, f64)>);
+
 pub struct Input<'a> {
     pub second: i64,
     pub gpus: &'a Second,
@@ -150,8 +153,8 @@ impl JobJudge {
     /// Large jobs are looked at less often: it costs more, and there are fewer of them.
     fn seconds_between_looks(&self) -> usize {
         match self.members.len() {
-            0..=MEDIUM => 1,
-            0..=LARGE => 2,
+            count if count <= MEDIUM => 1,
+            count if count <= LARGE => 2,
             _ => 3,
         }
     }
@@ -272,7 +275,7 @@ impl JobJudge {
 
     /// The longest window that can be looked at; and of each that is due now, which of [`SCALES`] it is and every member's mean. One walk over the
     /// members, for they are large. Nobody is suspected yet.
-    fn means(&mut self) -> (usize, Vec<(usize, Vec<(u32, f64)>)>) {
+    fn means(&mut self) -> (usize, Vec<Window>) {
         let unit = self.pace.unit();
         // Long windows change slowly.
         let due = |window: usize| {
@@ -282,7 +285,7 @@ impl JobJudge {
         };
         let count = self.members.len();
         let scales = (0..SCALES.len()).filter(|&scale| due(SCALES[scale] * unit));
-        let mut windows: Vec<(usize, Vec<(u32, f64)>)> = scales.map(|scale| (scale, Vec::with_capacity(count))).collect();
+        let mut windows: Vec<Window> = scales.map(|scale| (scale, Vec::with_capacity(count))).collect();
         let mut length = 0;
         for (&gpu, member) in &mut self.members {
             member.suspect = false;

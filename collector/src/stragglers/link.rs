@@ -23,6 +23,7 @@ const LONG: (usize, usize) = (45, 6);
 const NARROW: f64 = 0.5;
 /// Errors that come with a slower job, at least so many a second.
 const ERRORS: f64 = 2.0;
+const RATES: [Fact; 3] = [Fact::NvlinkErrors, Fact::NetworkErrors, Fact::PcieReplays];
 
 /// Who has bad links: one node, and one GPU of it where it is that one's own.
 struct Holder {
@@ -50,7 +51,7 @@ impl JobJudge {
             let member = &self.members[&gpu];
             let verdict = cause::explain(&member.facts.row(), Some(&member.past()?), &peers, peers_past.as_ref(), fall, true);
             let of_links = matches!(verdict.cause, Cause::NetworkSlow | Cause::NvlinkErrors | Cause::PcieDegraded);
-            (of_links && tells(&verdict, &member.facts.row())).then_some(verdict)
+            (of_links && tells(&verdict, &member.facts.row(), |rate| member.facts.keeps_growing(rate))).then_some(verdict)
         })?;
         let mut finding = self.of_holder(job, at, input, holder, peers);
         (finding.slowdown_ratio, finding.gap, finding.score) = (fall, fall, score);
@@ -117,11 +118,10 @@ impl JobJudge {
     }
 }
 
-/// An error now and then holds nobody up for seconds on end.
-fn tells(verdict: &Verdict, now: &Row) -> bool {
-    let is_rate =
-        |fact: usize| [Fact::NvlinkErrors, Fact::NetworkErrors, Fact::PcieReplays].iter().any(|&rate| rate as usize == fact);
-    verdict.facts.iter().any(|&fact| !is_rate(fact) || now[fact] >= ERRORS)
+/// An error now and then, or a burst, holds nobody up for seconds on end.
+fn tells(verdict: &Verdict, now: &Row, keeps: impl Fn(Fact) -> bool) -> bool {
+    let rate = |fact: usize| RATES.into_iter().find(|&rate| rate as usize == fact);
+    verdict.facts.iter().any(|&fact| rate(fact).is_none_or(|rate| now[fact] >= ERRORS && keeps(rate)))
 }
 
 fn nobody() -> Accused {
@@ -149,9 +149,9 @@ mod tests {
     #[test]
     fn an_error_now_and_then_tells_nothing() {
         let verdict = |fact: Fact| Verdict { cause: Cause::NvlinkErrors, facts: vec![fact as usize], ruled_out: Vec::new() };
-        let told = |errors: f64| tells(&verdict(Fact::NvlinkErrors), &row(&[(Fact::NvlinkErrors, errors)]));
-        assert_eq!((told(0.3), told(8.0)), (false, true));
-        assert!(tells(&verdict(Fact::PcieWidth), &row(&[(Fact::PcieWidth, 4.0)])));
+        let told = |errors: f64, keeps| tells(&verdict(Fact::NvlinkErrors), &row(&[(Fact::NvlinkErrors, errors)]), |_| keeps);
+        assert_eq!((told(0.3, true), told(80.0, false), told(8.0, true)), (false, false, true));
+        assert!(tells(&verdict(Fact::PcieWidth), &row(&[(Fact::PcieWidth, 4.0)]), |_| false));
     }
 
     #[test]

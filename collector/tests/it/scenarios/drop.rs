@@ -58,20 +58,19 @@ fn a_drop_of_one_node_is_found_on_that_node_and_no_other() {
     }
 }
 
-/// All 64 nodes, three drops: for the table of docs/evaluation.md. `cargo test … -- --ignored --nocapture`
+/// Every eighth node, three drops: for docs/evaluation.md. `cargo test … drops_of_many_nodes -- --ignored --nocapture`
 #[test]
 #[ignore = "takes minutes"]
-fn drops_of_every_node() {
-    let nodes = names();
+fn drops_of_many_nodes() {
+    let nodes: Vec<String> = names().into_iter().step_by(8).collect();
     for drop in [0.03, 0.05, 0.1] {
         let (mut delays, mut others) = (Vec::new(), 0);
         for (place, node) in nodes.iter().enumerate() {
-            let found = stragglers(node, drop, 900.0 + 30.0 * place as f64);
+            let found = stragglers(node, drop, 900.0 + 230.0 * place as f64);
             delays.extend(found.iter().filter(|(incident, _)| incident.subject.node.as_ref() == Some(node)).map(|found| found.1));
             others += found.iter().filter(|(incident, _)| incident.subject.node.as_ref() != Some(node)).count();
         }
         delays.sort_by(f64::total_cmp);
-        let (count, p50, p90) = (delays.len(), delays[delays.len() / 2], delays[delays.len() * 9 / 10]);
-        println!("{drop}: {count} of {} found, {p50:.0} s (p50), {p90:.0} s (p90), {others} others", nodes.len());
+        println!("{drop}: {} of {} found, after {delays:.0?} s; {others} others", delays.len(), nodes.len());
     }
 }
