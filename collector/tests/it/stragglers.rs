@@ -60,7 +60,7 @@ fn run_with(
     let mut errors = [0.0; GPUS];
     for second in 0..seconds {
         let slowest = (0..GPUS).map(|index| gpu(second, index).factor).fold(1.0, f64::max);
-        for index in 0..GPUS {
+        for (index, total) in errors.iter_mut().enumerate() {
             let (slot, Gpu { factor, bits, errors: grown, port }) = (GpuSlot(index as u32), gpu(second, index));
             let ts = Micros((EPOCH + second as i64) * 1_000_000 + index as i64 / 8 * 110_000);
             judge.advance(ts);
@@ -68,7 +68,7 @@ fn run_with(
                 judge.put_gpu_job(slot, Some(JobSlot(0)));
             }
             let share = 0.7 * factor * (1.0 + noise(second, index)) / (0.7 * slowest + communication(second));
-            errors[index] += grown;
+            *total += grown;
             let (active, utilization) = match hang(second) {
                 None => (0.18 + share * 0.74, 1.0),
                 Some(missing) if missing == index => (0.0, 0.0),
@@ -78,7 +78,7 @@ fn run_with(
             judge.put_gpu(slot, GpuMetric::Utilization, ts, utilization);
             judge.put_gpu(slot, GpuMetric::EventReasons, ts, bits as f64);
             judge.put_gpu(slot, GpuMetric::SmClock, ts, 1845.0 / factor);
-            judge.put_gpu(slot, GpuMetric::NvlinkErrors, ts, errors[index]);
+            judge.put_gpu(slot, GpuMetric::NvlinkErrors, ts, *total);
             judge.put_gpu_power(slot, ts, 150.0 + 400.0 * share);
             judge.put_node(NodeSlot(index as u32 / 8), NodeMetric::CpuUtilization, ts, 0.2);
             judge.put_node(NodeSlot(index as u32 / 8), NodeMetric::NetworkLink, ts, port);
