@@ -5,9 +5,11 @@
 //! 1. **candidate**: the repetition rate whose harmonics hold most of the stretch's spectrum, at least [`CYCLES`] cycles of it;
 //! 2. **amplitude**: the fundamental's peak-to-peak by least squares, ÷ the gain of sensor and interpolation at that frequency,
 //!    above the limit;
-//! 3. **synchrony**: the sum must swing more than independent sources would. T = |S(f)|² / mean_k |Y_k(f)|², Y_k = Σᵢ ±pᵢ with
-//!    fixed random signs. If sources are independent, T follows F(2, 2K) whatever the colour of their noise; it must exceed
-//!    its 1 − 10⁻⁶ quantile, K (p^(−1/K) − 1) = 21.9 for K = 16 (facts/power-swings.md §3.4);
+//! 3. **synchrony**: the sum must swing more than N independent sources would. T = |S(f)|² / mean_k |Y_k(f)|², Y_k = Σᵢ ±pᵢ with
+//!    fixed random signs. What all have in common is in the Y_k too; without it T becomes T' = T ÷ (1 − T/N), which has no upper bound. If sources
+//!    are independent, T' follows F(2, 2n) whatever the colour of their noise, 1/n = 1/K + 1/N; it must exceed its 1 − 10⁻¹⁰ quantile,
+//!    n (p^(−1/n) − 1): 27.7 for K = 64 and many sources, 33.7 for 64 (facts/power-swings.md §3.4 has K = 16 and 10⁻⁶, 21.9, which
+//!    in a small noisy fleet is exceeded by chance every few days, as there is a look each second at several stretches and all frequencies);
 //! 4. **sustained**: each of the last [`CYCLES`] cycles swings by at least half of the amplitude, all in one phase
 //!    (|Σz| ≥ 0.8 Σ|z|), and the repetition explains at least [`EXPLAINED`] of the stretch's variance.
 //!
@@ -31,6 +33,10 @@ pub const EXPLAINED: f64 = 0.35;
 /// A candidate is fitted if it comes up to this share of the limits before: it is off the spectrum's frequency by an eighth of a cycle in the stretch
 /// at most, which costs the fundamental 3 % and its fourth harmonic more than half.
 const WORTH_A_FIT: f64 = 0.5;
+/// Of independent sources so many looks are exceeded.
+pub const CHANCE: f64 = 1e-10;
+/// Of what the sources do, at least so much is taken for their own.
+const LEAST_LEFT: f64 = 1e-3;
 /// Stretches looked at, seconds.
 const STRETCHES: [f64; 11] = [4.0, 5.6, 8.0, 11.2, 16.0, 22.4, 32.0, 45.0, 64.0, 90.0, 128.0];
 /// So many cycles after it was opened, one that does not fit what came since is looked for anew: it was locked on what came before its onset.
@@ -183,7 +189,7 @@ impl OscillationJudge {
             return None;
         }
         let synchrony = Self::synchrony(stretch, hertz, view);
-        (synchrony > synchrony_threshold(1e-6)).then_some((line, synchrony, seconds))
+        (synchrony > synchrony_threshold(CHANCE, view.signed.sources())).then_some((line, synchrony, seconds))
     }
 
     /// T = |S(f)|² / mean |Y_k(f)|² over the same stretch. Sources that are missing follow their job in the sum, which makes it swing
@@ -193,7 +199,11 @@ impl OscillationJudge {
         let flat = spectrum::without_trend(&stretch[stretch.len() - bins..]);
         let own = spectrum::demodulate(&flat, hertz).norm_sqr();
         let random = view.signed.power_at(bins, hertz);
-        if random > 0.0 { view.history.completeness(bins).powi(2) * own / random } else { f64::INFINITY }
+        if random <= 0.0 {
+            return f64::INFINITY;
+        }
+        let ratio = view.history.completeness(bins).powi(2) * own / random;
+        ratio / (1.0 - ratio / view.signed.sources().max(1) as f64).max(LEAST_LEFT)
     }
 
     fn follow(&mut self, mut running: Oscillation, view: &View<'_>, quiet: usize) -> Option<Oscillation> {
@@ -384,10 +394,10 @@ pub fn alias(hertz: f64, sampling: Sampling) -> Option<f64> {
     (at_once && sampling.typical > 0.0).then(|| 1.0 / sampling.typical - hertz)
 }
 
-/// Quantile 1 − p of F(2, 2K): K (p^(−1/K) − 1).
-pub fn synchrony_threshold(p: f64) -> f64 {
-    let k = SUMS as f64;
-    k * (p.powf(-1.0 / k) - 1.0)
+/// Quantile 1 − p of F(2, 2n): n (p^(−1/n) − 1), 1/n = 1/K + 1/N for N sources.
+pub fn synchrony_threshold(p: f64, sources: usize) -> f64 {
+    let n = 1.0 / (1.0 / SUMS as f64 + 1.0 / sources.max(1) as f64);
+    n * (p.powf(-1.0 / n) - 1.0)
 }
 
 fn steepest(history: &History, period: f64, sampling: Sampling) -> f64 {

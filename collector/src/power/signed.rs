@@ -12,8 +12,8 @@ use super::spectrum;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// Sign-randomised sums.
-pub const SUMS: usize = 16;
+/// Sign-randomised sums. With sixteen, what is to be exceeded by chance once in ten billion looks is twice as high as with 64.
+pub const SUMS: usize = 64;
 /// Bins kept: 128 s.
 const KEEP: usize = 1280;
 /// Groups of sources that have their signs in common.
@@ -24,13 +24,16 @@ const BLOCK: usize = 8;
 /// The last two minutes of the sign-randomised sums.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Signed {
-    /// Newest last. Those of older versions had other cells.
-    #[serde(default, rename = "blocks")]
-    bins: VecDeque<[f32; SUMS]>,
+    /// Newest last, by sum. Those of older versions were others.
+    #[serde(default, rename = "sums", with = "super::packed")]
+    bins: VecDeque<Vec<f32>>,
+    /// In the newest bin.
+    #[serde(default)]
+    sources: usize,
     /// By block of sources.
     #[serde(skip)]
     cells: Vec<u8>,
-    /// By sum and cell: 1 or −1.
+    /// By cell and sum: 1 or −1.
     #[serde(skip)]
     signs: Vec<f32>,
 }
@@ -38,9 +41,10 @@ pub struct Signed {
 impl Signed {
     /// Takes the sources' watts in the newest bin.
     pub fn push(&mut self, watts: &[f32]) {
-        if self.bins.len() == KEEP {
-            self.bins.pop_front();
-        }
+        let mut sums = if self.bins.len() == KEEP { self.bins.pop_front().unwrap_or_default() } else { Vec::new() };
+        sums.clear();
+        sums.resize(SUMS, 0.0f32);
+        self.sources = watts.len();
         self.learn(watts.len());
         let mut cells = [0.0f32; CELLS];
         let (own, rest) = watts.split_at(watts.len().min(CELLS));
@@ -48,16 +52,16 @@ impl Signed {
         for (block, &cell) in rest.chunks(BLOCK).zip(&self.cells[self.cells.len().min(CELLS / BLOCK)..]) {
             cells[usize::from(cell)] += block.iter().sum::<f32>();
         }
-        let mut sums = [0.0f32; SUMS];
-        for (sum, signs) in sums.iter_mut().zip(self.signs.chunks_exact(CELLS)) {
-            *sum = cells.iter().zip(signs).map(|(watts, sign)| watts * sign).sum();
+        for (watts, signs) in cells.iter().zip(self.signs.chunks_exact(SUMS)) {
+            sums.iter_mut().zip(signs).for_each(|(sum, sign)| *sum += watts * sign);
         }
         self.bins.push_back(sums);
     }
 
     fn learn(&mut self, sources: usize) {
         if self.signs.is_empty() {
-            self.signs = (0..SUMS).flat_map(balanced).collect();
+            let by_sum: Vec<Vec<f32>> = (0..SUMS).map(balanced).collect();
+            self.signs = (0..CELLS).flat_map(|cell| by_sum.iter().map(move |signs| signs[cell])).collect();
         }
         (self.cells.len()..sources.div_ceil(BLOCK)).for_each(|block| self.cells.push(cell(block * BLOCK)));
     }
@@ -71,13 +75,18 @@ impl Signed {
     /// Sources that were not known before are taken to have drawn this all along.
     pub fn joined(&mut self, sources: impl Iterator<Item = (usize, f32)>) {
         self.learn(0);
-        let mut by = [0.0; SUMS];
+        let mut by = vec![0.0; SUMS];
         sources.for_each(|(source, watts)| add(&mut by, &self.signs, source, watts));
-        self.bins.iter_mut().for_each(|sums| sums.iter_mut().zip(by).for_each(|(sum, by)| *sum += by));
+        self.bins.iter_mut().for_each(|sums| sums.iter_mut().zip(&by).for_each(|(sum, by)| *sum += by));
     }
 
     pub fn len(&self) -> usize {
         self.bins.len()
+    }
+
+    /// Sources that they are sums of.
+    pub fn sources(&self) -> usize {
+        self.sources
     }
 
     pub fn is_empty(&self) -> bool {
@@ -115,9 +124,9 @@ impl Signed {
     }
 }
 
-fn add(sums: &mut [f32; SUMS], signs: &[f32], source: usize, watts: f32) {
-    let cell = usize::from(cell(source));
-    sums.iter_mut().enumerate().for_each(|(sum, total)| *total += signs.get(sum * CELLS + cell).unwrap_or(&0.0) * watts);
+fn add(sums: &mut [f32], signs: &[f32], source: usize, watts: f32) {
+    let own = signs.chunks_exact(SUMS).nth(usize::from(cell(source)));
+    own.into_iter().for_each(|signs| sums.iter_mut().zip(signs).for_each(|(sum, sign)| *sum += sign * watts));
 }
 
 /// Signs by cell of one of the sums: random, as many of one as of the other.

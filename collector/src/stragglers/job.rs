@@ -239,7 +239,9 @@ impl JobJudge {
                 self.nodes.get_mut(&node).expect("a node for each value").suspect = !suspects.is_role;
             }
             slow = slow.or_else(|| self.slow_stage(&scene, &suspects));
-            if let Some(accused) = &suspects.accused {
+            // Its GPUs may be known longer than the node as such, which has to be comparable to others first.
+            let known = |accused: &&Accused| accused.gpu.is_some() || self.nodes.contains_key(&accused.node);
+            if let Some(accused) = suspects.accused.as_ref().filter(known) {
                 let finding = self.accuse(&scene, accused);
                 if !self.learned && finding.as_ref().is_some_and(|finding| finding.alarm) {
                     self.slow_since_the_start(accused);

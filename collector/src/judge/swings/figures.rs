@@ -134,7 +134,7 @@ impl Judge {
 
     /// A line is told from independent sources where it is so many times its floor (amplitudes).
     pub fn spectrum_threshold_ratio(&self) -> f64 {
-        oscillation::synchrony_threshold(1e-6).sqrt()
+        oscillation::synchrony_threshold(oscillation::CHANCE, self.swings.fleet.signed.sources()).sqrt()
     }
 
     /// Nothing is claimed above this frequency, hertz.

@@ -113,7 +113,9 @@ pub(crate) fn score(outcome: &Outcome, truths: &[Truth], shares: &Shares, into: 
     }
     for (seen, used) in swings.iter().zip(&used) {
         if !used && !truths.iter().any(|truth| begins(seen, truth)) {
-            into.wrong.push(format!("{:.1} s: {}", seen.at, seen.last.summary));
+            let evidence: Vec<String> =
+                seen.first.evidence.iter().map(|one| format!("{} {:.3}", one.signal, one.value)).collect();
+            into.wrong.push(format!("{:.1} s: {} ({})", seen.at, seen.last.summary, evidence.join(", ")));
         }
     }
     outcome.sum_errors.iter().for_each(|&error| into.sum_errors.put(error));
