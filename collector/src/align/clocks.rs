@@ -141,11 +141,17 @@ impl Arrivals {
         if self.now.len() <= source {
             self.now.resize(source + 1, UNKNOWN);
         }
-        let micros = arrival.0.saturating_sub(ts.0);
+        // A clock may be off by more than can be told.
+        let micros = arrival.0.saturating_sub(ts.0).min(i64::from(UNKNOWN) - 1);
         let least = &mut self.now[source];
         if micros < i64::from(*least) {
             *least = micros.max(i64::from(i32::MIN) + 1) as i32;
         }
+    }
+
+    /// Something of the source has arrived in this span or the one before.
+    pub fn has_any_of(&self, source: usize) -> bool {
+        [&self.now, &self.before].iter().any(|span| span.get(source).is_some_and(|&micros| micros != UNKNOWN))
     }
 
     pub fn advance(&mut self, now: Micros) {
@@ -304,5 +310,10 @@ mod tests {
         }
         let offsets = arrivals.offsets(4, |source| source / 4);
         assert_eq!(offsets, [Some(0.0), Some(0.0), Some(-0.2), Some(0.0)]);
+        // One that is an hour behind speaks; one of which nothing came does not.
+        let now = Micros(90_000_000);
+        arrivals.put(16, now - 3_600_000_000, now);
+        arrivals.put(18, now, now);
+        assert!(arrivals.has_any_of(16) && !arrivals.has_any_of(17) && arrivals.has_any_of(0));
     }
 }

@@ -24,13 +24,18 @@ impl Judge {
         self.swings.let_go_due = Some(now + PERIOD_US);
         self.swings.gone.retain(|&gpu| self.gpu_power.last(gpu as usize).is_none());
         let gpus = self.fleet.gpus().iter().enumerate();
-        let gone = leaving(&self.gpu_power, gpus.map(|(slot, gpu)| (slot, self.is_drained(gpu.node.0 as usize))), now);
+        // One whose clock was set back by hours still speaks.
+        let arrivals = &self.swings.arrivals;
+        let gpus = gpus.filter(|(slot, _)| !arrivals.has_any_of(*slot));
+        let all = self.fleet.gpus().len();
+        let gone = leaving(&self.gpu_power, all, gpus.map(|(slot, gpu)| (slot, self.is_drained(gpu.node.0 as usize))), now);
         for source in gone {
             self.gpu_power.leave(source);
             self.swings.gone.insert(source as u32);
         }
         let nodes = 0..self.fleet.nodes().len();
-        let gone = leaving(&self.node_power, nodes.map(|node| (node, self.is_drained(node))), now);
+        let all = nodes.len();
+        let gone = leaving(&self.node_power, all, nodes.map(|node| (node, self.is_drained(node))), now);
         gone.into_iter().for_each(|source| self.node_power.leave(source));
     }
 
@@ -49,17 +54,16 @@ impl Judge {
     }
 }
 
-/// Of sources, and whether they are out of service: those to be let go of. None, where half of all are silent: that is not the nodes' doing.
-fn leaving(grid: &PowerGrid, sources: impl Iterator<Item = (usize, bool)>, now: Micros) -> Vec<usize> {
-    let (mut known, mut silent, mut leaving) = (0, 0, Vec::new());
+/// Of sources, and whether they are out of service: those to be let go of. None, where half of `all` are silent: that is not the nodes' doing.
+fn leaving(grid: &PowerGrid, all: usize, sources: impl Iterator<Item = (usize, bool)>, now: Micros) -> Vec<usize> {
+    let (mut silent, mut leaving) = (0, Vec::new());
     for (source, is_drained) in sources {
         let Some(last) = grid.last(source) else { continue };
         let silence = now.since(last);
-        known += 1;
         silent += usize::from(silence >= DRAINED && !is_drained);
         if silence >= if is_drained { DRAINED } else { GONE } {
             leaving.push(source);
         }
     }
-    if 2 * silent > known { Vec::new() } else { leaving }
+    if 2 * silent > all { Vec::new() } else { leaving }
 }
