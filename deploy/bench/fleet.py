@@ -24,7 +24,7 @@ SECONDS = float(os.environ.get("BENCH_SECONDS", "60"))
 NODES = [int(n) for n in os.environ.get("BENCH_NODES", "256,2048").split(",")]
 BINARIES = os.environ.get("BENCH_BINARIES", f"{ROOT}/target/release")
 PEERS = os.environ.get("BENCH_PEERS", "victoria-metrics,prometheus").split(",")
-SETTLE = 45.0
+SETTLE = float(os.environ.get("BENCH_SETTLE", "45"))
 STEP_EVERY = 20.0
 TICK = os.sysconf("SC_CLK_TCK")
 
