@@ -25,7 +25,7 @@ use std::ops::RangeInclusive;
 const CERTAIN: f64 = 5.0;
 /// The time before a change that tells what independent sources do, seconds.
 const NOISE: f64 = 60.0;
-/// Less than this tells nothing, where more is known from before.
+/// Less than this tells little: what is known from before holds.
 const LEAST_NOISE: f64 = 10.0;
 /// Levels that agree differ by less than this share of the step.
 const AGREE: f64 = 0.15;
@@ -157,17 +157,19 @@ impl StepJudge {
 
     /// The change is more than independent sources do; `before` bins ago it had not begun.
     fn is_certain(&self, view: &View<'_>, step: &Step, before: usize) -> bool {
-        self.noise(view, before).is_none_or(|noise| step.delta_watts().abs() > CERTAIN * std::f64::consts::SQRT_2 * noise)
+        self.noise(view, before).is_some_and(|noise| step.delta_watts().abs() > CERTAIN * std::f64::consts::SQRT_2 * noise)
     }
 
-    /// Standard deviation of independent sources until `before` bins ago, watts.
+    /// Standard deviation of independent sources until `before` bins ago, watts. None: nothing is known of them.
     fn noise(&self, view: &View<'_>, before: usize) -> Option<f64> {
         let since = self.settled_at.map_or(usize::MAX, |at| view.history.age(at)).min(view.signed.len());
         let seconds = since.saturating_sub(before) as f64 * BIN;
-        match seconds >= LEAST_NOISE || self.noise_before.is_none() {
-            true => view.signed.deviation(before, seconds.min(NOISE)),
-            false => self.noise_before,
+        if seconds < LEAST_NOISE && self.noise_before.is_some() {
+            return self.noise_before;
         }
+        // What is slow has not shown yet in so short a time: the deviation of a random walk grows with the root of it.
+        let unseen = (LEAST_NOISE / seconds).max(1.0).sqrt();
+        view.signed.deviation(before, seconds.min(NOISE)).map(|deviation| unseen * deviation)
     }
 
     fn leaves_envelope(&self, view: &View<'_>, cycle: Option<Cycle>) -> Option<Step> {
