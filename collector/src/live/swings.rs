@@ -3,8 +3,8 @@
 use crate::fleet::NodeSlot;
 use crate::incidents::rfc3339;
 use crate::judge::{Figure, Judge, Levels};
+use crate::power::claim::ClaimReason;
 use crate::power::forecast::{Scored, Turn};
-use crate::power::oscillation::ClaimReason;
 use crate::power::{BandPower, Coincidence, Forecast, Oscillation, Quarter, Ramp};
 use gridstep_wire::Micros;
 use serde::Serialize;

@@ -15,16 +15,15 @@
 //!
 //! It ends when it has been below 0.8 of the limit for 30 s or three cycles, whichever is longer.
 
+use super::claim::{claim_limit, gain};
 use super::history::BIN;
 use super::signed::SUMS;
 use super::whole::Whole;
 use super::{Cycle, History, View, spectrum};
 use crate::align::Sampling;
-use crate::align::power::{interpolation_gain, sinc};
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
-use std::f64::consts::LN_2;
 
 /// Cycles that make a repetition.
 pub const CYCLES: f64 = 3.0;
@@ -47,14 +46,6 @@ const BEFORE_ONSET: f64 = 0.6;
 const FIGURE_CYCLES: f64 = 20.0;
 /// The whole incident counts where its coherence is at least this share of that of its last cycles.
 const STEADY: f64 = 0.9;
-/// Share of a rate up to which is claimed.
-const CLAIMED: f64 = 0.4;
-/// sinc² of this is a half.
-const HALF_LEFT: f64 = 0.44;
-/// Phases whose mean is no more than this are spread: 20 dB.
-const SPREAD: f64 = 0.1;
-/// Window of the H100's power sensor, seconds (facts/power-swings.md §1.2).
-const SENSOR_WINDOW: f64 = 0.025;
 
 /// A running (or just ended) oscillation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -79,6 +70,19 @@ pub struct Oscillation {
     #[serde(default)]
     pub harmonics: [f64; 2],
     pub ended_at: Option<Micros>,
+}
+
+impl Oscillation {
+    /// Takes the figures of a line that fits better; frequency (hertz) and peak to peak (watts) as they are best known.
+    fn adopt(&mut self, line: &spectrum::Line, (frequency_hz, watts): (f64, f64), view: &View<'_>) {
+        let gain = gain(frequency_hz, view.sampling);
+        self.frequency_hz = frequency_hz;
+        self.amplitude_watts = watts / gain.max(0.5);
+        self.lower_bound = gain < 0.5;
+        self.explained = line.explained;
+        self.harmonics = line.harmonics;
+        self.watts_per_second = steepest(view.history, 1.0 / frequency_hz, view.sampling);
+    }
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -157,11 +161,16 @@ impl OscillationJudge {
             harmonics: line.harmonics,
             ended_at: None,
         };
+        self.begin_anew();
+        self.current = Some(opened.clone());
+        Some(opened)
+    }
+
+    /// What was gathered of another rate is nothing to this one.
+    fn begin_anew(&mut self) {
         self.below_since = None;
         self.track.clear();
         self.whole = Whole::default();
-        self.current = Some(opened.clone());
-        Some(opened)
     }
 
     fn find(stretch: &[f64], view: &View<'_>) -> Option<(spectrum::Line, f64, f64)> {
@@ -192,7 +201,7 @@ impl OscillationJudge {
         (synchrony > synchrony_threshold(CHANCE, view.signed.sources())).then_some((line, synchrony, seconds))
     }
 
-    /// T = |S(f)|² / mean |Y_k(f)|² over the same stretch. Sources that are missing follow their job in the sum, which makes it swing
+    /// T' of T = |S(f)|² / mean |Y_k(f)|² over the same stretch. Sources that are missing follow their job in the sum, which makes it swing
     /// as if they were coherent: of sources of which a share c is there, independent ones give a T that is 1/c² too large.
     fn synchrony(stretch: &[f64], hertz: f64, view: &View<'_>) -> f64 {
         let bins = stretch.len().min(view.signed.len());
@@ -224,11 +233,10 @@ impl OscillationJudge {
         let since = now.since(running.opened_at);
         if !clean
             && since < YOUNG * period
-            && let Some((line, ..)) = Self::look(view)
+            && let Some((line, ..)) = Self::look(view).filter(|(line, ..)| !is_anothers(line, view))
         {
-            self.whole = Whole::default();
-            (running.frequency_hz, running.harmonics, running.explained) = (line.frequency_hz, line.harmonics, line.explained);
-            running.amplitude_watts = line.amplitude_watts() / gain(line.frequency_hz, sampling).max(0.5);
+            self.begin_anew();
+            running.adopt(&line, (line.frequency_hz, line.amplitude_watts()), view);
             self.current = Some(running.clone());
             return Some(running);
         }
@@ -243,14 +251,7 @@ impl OscillationJudge {
             let long = view.untimed.newest(history, span.min(history.len()), running.frequency_hz);
             let line = self.relock(&long, &running, view).or_else(|| spectrum::fit(&long, running.frequency_hz, claim));
             if let Some(line) = line.filter(|line| line.explained >= EXPLAINED) {
-                let (frequency, amplitude) = self.figures(&line, long.len(), since);
-                let gain = gain(frequency, sampling);
-                running.frequency_hz = frequency;
-                running.amplitude_watts = amplitude / gain.max(0.5);
-                running.lower_bound = gain < 0.5;
-                running.explained = line.explained;
-                running.harmonics = line.harmonics;
-                running.watts_per_second = steepest(history, period, sampling);
+                running.adopt(&line, self.figures(&line, long.len(), since), view);
             }
         }
         running.claim_limit_hz = claim;
@@ -295,11 +296,13 @@ impl OscillationJudge {
         }
         let (line, _, _) = Self::find(stretch, view)?;
         let other = (line.frequency_hz / running.frequency_hz - 1.0).abs() > 0.1;
-        if view.taken.is_some_and(|taken| (line.frequency_hz * taken.period - 1.0).abs() < 0.1) {
-            return None;
-        }
-        (other && line.explained > running.explained + 0.1).then_some(line)
+        (other && !is_anothers(&line, view) && line.explained > running.explained + 0.1).then_some(line)
     }
+}
+
+/// The second oscillation has this rate.
+fn is_anothers(line: &spectrum::Line, view: &View<'_>) -> bool {
+    view.taken.is_some_and(|taken| (line.frequency_hz * taken.period - 1.0).abs() < 0.1)
 }
 
 /// The least that any line is allowed, watts.
@@ -344,56 +347,6 @@ fn sustained(stretch: &[f64], hertz: f64, amplitude: f64) -> bool {
     cycles.iter().all(|z| swing(z) >= 0.5 * amplitude) && coherent >= 0.8
 }
 
-/// What the sensor's window, the age of its readings, interpolation and the clocks' errors leave of the amplitude.
-pub fn gain(hertz: f64, sampling: Sampling) -> f64 {
-    let clocks = (-2.0 * (std::f64::consts::PI * hertz * sampling.clock).powi(2)).exp();
-    sinc(hertz * SENSOR_WINDOW).abs() * sinc(hertz * sampling.hold).abs() * interpolation_gain(hertz, sampling.typical) * clocks
-}
-
-/// Highest frequency that is claimed, and what does not allow more (facts/power-swings.md §1.3).
-pub fn claim_limit(sampling: Sampling) -> f64 {
-    claim(sampling).hertz
-}
-
-/// What keeps claims below a frequency.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ClaimReason {
-    /// Bins of 100 ms.
-    Bins,
-    /// Samples are further apart than that, if at instants of their own.
-    Sampling,
-    /// Samples are further apart, and the sources are sampled at the same instants: all of them together resolve no more than one does.
-    Phases,
-    /// The clocks' errors leave less than half of an amplitude.
-    Clocks,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Claim {
-    pub hertz: f64,
-    pub reason: ClaimReason,
-}
-
-/// The least of: 0.4 of the bins' rate, 4 Hz; of the slowest sources' rate 0.4, or 0.44, where interpolation leaves half of the amplitude, if the
-/// sources' phases are spread, so that aliases are not; where the clocks' errors leave half of the amplitude.
-pub fn claim(sampling: Sampling) -> Claim {
-    // As fine as the bins, but for a jitter.
-    let slowest = if sampling.slowest > 1.05 * BIN { sampling.slowest } else { 0.0 };
-    let sampled = if sampling.phases > SPREAD { (CLAIMED, ClaimReason::Phases) } else { (HALF_LEFT, ClaimReason::Sampling) };
-    let clocks = if sampling.clock > 0.0 { (LN_2 / 2.0).sqrt() / (std::f64::consts::PI * sampling.clock) } else { f64::INFINITY };
-    let all = [(CLAIMED / BIN, ClaimReason::Bins), (sampled.0 / slowest, sampled.1), (clocks, ClaimReason::Clocks)];
-    let least = all.into_iter().fold(all[0], |least, one| if one.0 < least.0 { one } else { least });
-    Claim { hertz: least.0, reason: least.1 }
-}
-
-/// What is sampled at the same instants cannot tell a line of f hertz from one of rate − f hertz; hertz. None: the phases are spread, and what is
-/// faster than half of the rate shows by less than a tenth. Those of sensors that are read as often as they publish are: each has its own.
-pub fn alias(hertz: f64, sampling: Sampling) -> Option<f64> {
-    let at_once = sampling.phases > SPREAD && sampling.typical > 1.5 * sampling.hold;
-    (at_once && sampling.typical > 0.0).then(|| 1.0 / sampling.typical - hertz)
-}
-
 /// Quantile 1 − p of F(2, 2n): n (p^(−1/n) − 1), 1/n = 1/K + 1/N for N sources.
 pub fn synchrony_threshold(p: f64, sources: usize) -> f64 {
     let n = 1.0 / (1.0 / SUMS as f64 + 1.0 / sources.max(1) as f64);
@@ -417,37 +370,4 @@ fn damping(track: &VecDeque<(f64, f64)>, hertz: f64) -> f64 {
     let spread: f64 = points.iter().map(|p| (p.0 - mean_t).powi(2)).sum();
     let slope = points.iter().map(|p| (p.0 - mean_t) * (p.1 - mean_a)).sum::<f64>() / spread.max(1e-9);
     -slope / slope.hypot(std::f64::consts::TAU * hertz)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FINE: Sampling = Sampling { slowest: 0.1, typical: 0.1, hold: 0.1, clock: 0.0, phases: 0.05 };
-
-    fn limit(sampling: Sampling) -> (f64, ClaimReason) {
-        let Claim { hertz, reason } = claim(sampling);
-        ((hertz * 100.0).round() / 100.0, reason)
-    }
-
-    #[test]
-    fn nothing_is_claimed_above_what_bins_sampling_phases_and_clocks_allow() {
-        assert_eq!(limit(FINE), (4.0, ClaimReason::Bins));
-        // Finer samples do not make finer bins.
-        assert_eq!(limit(Sampling { slowest: 0.02, typical: 0.02, ..FINE }), (4.0, ClaimReason::Bins));
-        assert_eq!(limit(Sampling { slowest: 0.5, ..FINE }), (0.88, ClaimReason::Sampling));
-        assert_eq!(limit(Sampling { slowest: 0.5, phases: 0.9, ..FINE }), (0.8, ClaimReason::Phases));
-        // 50 ms leave half of the amplitude at 3.75 Hz, 100 ms at 1.87 Hz.
-        assert_eq!(limit(Sampling { clock: 0.05, ..FINE }), (3.75, ClaimReason::Clocks));
-        assert_eq!(limit(Sampling { clock: 0.1, ..FINE }), (1.87, ClaimReason::Clocks));
-        assert!((gain(1.87, Sampling { clock: 0.1, ..FINE }) / gain(1.87, FINE) - 0.5).abs() < 0.01);
-    }
-
-    #[test]
-    fn what_is_sampled_at_once_may_be_an_alias() {
-        let together = Sampling { slowest: 2.0, typical: 2.0, phases: 1.0, hold: 0.0, ..FINE };
-        assert!((alias(0.0915, together).unwrap() - 0.4085).abs() < 1e-9);
-        assert_eq!(alias(0.0915, Sampling { phases: 0.1, ..together }), None);
-        assert_eq!(alias(0.0915, Sampling { phases: 1.0, ..FINE }), None);
-    }
 }

@@ -28,7 +28,7 @@ pub struct Signed {
     #[serde(default, rename = "sums", with = "super::packed")]
     bins: VecDeque<Vec<f32>>,
     /// In the newest bin.
-    #[serde(default)]
+    #[serde(skip)]
     sources: usize,
     /// By block of sources.
     #[serde(skip)]

@@ -5,8 +5,8 @@ use super::places::feeder_name;
 use super::{Scope, Swings, report};
 use crate::align::calibration::Calibration;
 use crate::fleet::NodeSlot;
+use crate::power::claim::{self, Claim};
 use crate::power::forecast::Scored;
-use crate::power::oscillation::Claim;
 use crate::power::spectrum::Floor;
 use crate::power::{
     BandPower, Basis, Coincidence, Dips, Domain, Forecast, History, Oscillation, PowerSecond, Quarter, Ramp, Resolved, forecast,
@@ -139,12 +139,12 @@ impl Judge {
 
     /// Nothing is claimed above this frequency, hertz.
     pub fn claim_limit_hz(&self) -> f64 {
-        oscillation::claim_limit(self.sampling())
+        claim::claim_limit(self.sampling())
     }
 
     /// The same, and why not above a higher one.
     pub fn claim(&self) -> Claim {
-        oscillation::claim(self.sampling())
+        claim::claim(self.sampling())
     }
 
     /// Above it, nodes whose clocks are off are left out of lines, hertz. None: no clock is off.
@@ -154,7 +154,7 @@ impl Judge {
 
     /// What sensor, sampling and clocks leave of an amplitude at this frequency.
     pub fn gain(&self, hertz: f64) -> f64 {
-        oscillation::gain(hertz, self.sampling())
+        claim::gain(hertz, self.sampling())
     }
 
     /// How finely what is judged is sampled.

@@ -3,43 +3,25 @@
 //! What the fleet and one of its feeders both show at once is one condition: the fleet's. A change that has returned and comes again is
 //! counted, not told anew ([`super::recurring`]).
 
+mod oscillation;
+mod step;
+
 use super::super::Judge;
 use super::contributors::Moved;
 use super::recurring::Recurring;
-use super::second::alike;
 use super::{Found, Scope};
-use crate::incidents::{Book, Contributor, Evidence, Incident, Kind, Report, Severity, Subject};
-use crate::power::forecast::Turn;
-use crate::power::{BandLimit, Finding, Oscillation, OverLimit, Resolved, Step, forecast, oscillation};
+use crate::incidents::{Book, Contributor, Evidence, Kind, Report, Severity, Subject};
+use crate::power::{BandLimit, Finding, OverLimit, Resolved, claim};
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// Ratio to its limit from which a swing pages at once.
 pub(super) const CRITICAL_RATIO: f64 = 1.5;
-/// An oscillation above a limit of the contract pages when it has lasted so long, seconds.
-const CRITICAL_SECONDS: f64 = 60.0;
-/// … or grows by more than this per radian, for five cycles.
-const GROWING: f64 = -0.005;
-const GROWING_CYCLES: f64 = 5.0;
-/// Steps of the fleet and of a feeder that begin this close together are one, seconds.
-const SAME: f64 = 3.0;
-/// A step is told anew every second for so long, then once in so long; seconds.
-const FRESH: f64 = 5.0;
-/// A step that consists of what is imputed to more than this is not confirmed.
-const IMPUTED: f64 = 0.5;
-/// A job's name may go so long before its power falls, seconds.
-const JOB_ENDS: f64 = 2.0;
-/// A frequency is a multiple of another within this share.
-const HARMONIC: f64 = 0.05;
 /// A second oscillation whose share of one job is larger is that job's.
 const MOST: f64 = 0.5;
-/// A feeder takes part in an oscillation whose share in it is so large.
-const TAKES_PART: f64 = 0.1;
 /// With less of the data nothing is confirmed.
 const CONFIRMS: f64 = 0.5;
-/// What swings by less than this share of the oscillation's figure swings no more.
-const FADED: f64 = 0.5;
 
 /// What has been told of one scope.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -100,251 +82,14 @@ impl Judge {
         }
     }
 
-    fn report_step(&mut self, found: &Found, step: &Step) {
-        let (scope, at) = (found.scope, found.at);
-        let cause = if step.delta_watts() >= 0.0 { "step_up" } else { "step_down" };
-        let known = self.told(scope).step.clone().filter(|(opened, _)| *opened == step.opened_at);
-        let place = match &known {
-            Some((_, id)) => self.book.place_of(id),
-            None => self.place_of_step(scope, cause, step, at),
-        };
-        if place.is_some_and(|place| self.is_anothers(scope, place)) {
-            return;
-        }
-        // A revision a second while it is young, then one in five.
-        let is_told = |incident: &Incident| {
-            incident.confirmed && at.since(step.opened_at) > FRESH && at.since(incident.updated_at) < FRESH && !step.settled
-        };
-        if known.is_some() && place.is_some_and(|place| is_told(self.book.get(place))) {
-            return;
-        }
-        let id = place.map(|place| self.book.get(place).id.clone());
-        let count = self.told(scope).recurring.count(id.as_deref());
-        let seen = self.step_seen(scope, found, step, cause, count);
-        let report = self.swing(found, seen);
-        let place = self.book.put(place, Kind::PowerSwing, report);
-        let id = self.book.get(place).id.clone();
-        if known.is_none() {
-            self.told(scope).recurring.began(&id, cause, step.delta_watts(), step.started_at);
-            self.told(scope).step = Some((step.opened_at, id.clone()));
-        }
-        if step.settled && !self.told(scope).recurring.holds(&id) {
-            self.book.close(place, at, at);
-        }
-    }
-
-    /// The incident that a step which is news belongs to, if there is one.
-    fn place_of_step(&mut self, scope: Scope, cause: &str, step: &Step, at: Micros) -> Option<usize> {
-        // The one before is over, as far as it does not come again.
-        if let Some((_, id)) = self.told(scope).step.take() {
-            self.told(scope).recurring.returns(step.delta_watts(), step.started_at);
-            let holds = self.told(scope).recurring.holds(&id);
-            let ends_it = self.book.place_of(&id).filter(|&place| !holds && !self.is_anothers(scope, place));
-            if let Some(place) = ends_it {
-                self.book.close(place, at, at);
-            }
-        }
-        if let Some(id) = self.told(scope).recurring.recurs(cause, step.delta_watts(), step.started_at) {
-            return self.book.place_of(&id);
-        }
-        let same = |incident: &Incident| {
-            incident.kind == Kind::PowerSwing
-                && incident.cause == cause
-                && incident.started_at.since(step.started_at).abs() <= SAME.max(step.rise_seconds)
-                && incident.subject.cluster.is_some() != matches!(scope, Scope::Fleet | Scope::Others)
-        };
-        self.book.find_last(same)
-    }
-
     /// A feeder's finding belongs to an incident of the fleet: that tells it.
     fn is_anothers(&self, scope: Scope, place: usize) -> bool {
         matches!(scope, Scope::Feeder(_)) && self.book.get(place).subject.cluster.is_some()
     }
 
-    fn step_seen(&self, scope: Scope, found: &Found, step: &Step, cause: &'static str, count: u32) -> Seen {
-        let delta = step.delta_watts();
-        let mut magnitude = object(json!({
-            "delta_watts": round(delta), "watts_per_second": round(step.watts_per_second),
-            "rise_seconds": (step.rise_seconds * 10.0).round() / 10.0,
-            "before_watts": round(step.before_watts), "after_watts": round(step.after_watts),
-            "limit_watts": round(step.limit.1), "limit_seconds": step.limit.0,
-        }));
-        let mut summary = format!(
-            "power {} by {} within {:.1} s (limit {} in {:.0} s)",
-            if delta >= 0.0 { "rose" } else { "fell" },
-            watts(delta.abs()),
-            step.rise_seconds,
-            watts(step.limit.1),
-            step.limit.0
-        );
-        if count > 0 {
-            magnitude.insert("recurrences".into(), count.into());
-            let times = if count == 1 { "once".into() } else { format!("{count} times") };
-            summary.push_str(&format!(", and {times} again"));
-        }
-        let ratio = delta.abs() / step.limit.1;
-        Seen {
-            started_at: step.started_at,
-            cause,
-            severity: if ratio >= CRITICAL_RATIO { Severity::Critical } else { Severity::Warning },
-            confirmed: self.is_confirmed(scope, found, step.opened_at) && self.is_measured(scope, step),
-            summary,
-            magnitude,
-            moved: self.moved_in_step(scope, step),
-            changed_at: step.started_at - ((step.rise_seconds + JOB_ENDS) * 1e6) as i64,
-            falls: delta < 0.0,
-        }
-    }
-
     /// The bin that opened it is final, and enough of the data is there.
     fn is_confirmed(&self, scope: Scope, found: &Found, opened_at: Micros) -> bool {
         found.completeness >= CONFIRMS && self.domain(scope).history.last_final().is_some_and(|last| last >= opened_at)
-    }
-
-    /// The step is not one of nodes that fell silent or came back; what is there at its end counts.
-    fn is_measured(&self, scope: Scope, step: &Step) -> bool {
-        let history = &self.domain(scope).history;
-        let most = IMPUTED * step.delta_watts().abs();
-        let now = history.imputed(0);
-        let before = history.imputed(history.age(step.started_at - ((step.rise_seconds + 0.5) * 1e6) as i64));
-        (now - before).abs() <= most || step.settled && now <= most
-    }
-
-    fn report_oscillation(&mut self, found: &Found, line: &Oscillation) {
-        let (scope, at) = (found.scope, found.at);
-        let known = self.told(scope).line.clone().and_then(|id| self.book.place_of(&id));
-        let place = known.or_else(|| self.place_of_line(scope, line));
-        if place.is_some_and(|place| self.is_anothers(scope, place)) {
-            if line.ended_at.is_some() {
-                self.told(scope).line = None;
-            }
-            return;
-        }
-        // A revision a second would be noise: when it matters, or every ten seconds.
-        let due = |incident: &Incident| {
-            at.since(incident.updated_at) >= 10.0
-                || line.ended_at.is_some()
-                || (!incident.confirmed && at.since(incident.updated_at) >= 1.0)
-        };
-        let place = match place {
-            Some(place) if known.is_some() && !due(self.book.get(place)) => place,
-            place => {
-                let seen = self.oscillation_seen(scope, found, line);
-                // Shares of what has all but ended are those of noise: who swung while it did is what matters.
-                let fades = seen.moved.watts.iter().sum::<f64>() < FADED * line.amplitude_watts;
-                let mut report = self.swing(found, seen);
-                if let Some(place) = place.filter(|_| fades) {
-                    report.contributors.clone_from(&self.book.get(place).contributors);
-                }
-                self.book.put(place, Kind::PowerSwing, report)
-            }
-        };
-        let id = self.book.get(place).id.clone();
-        self.told(scope).line = Some(id);
-        if let Some(ended) = line.ended_at {
-            self.book.close(place, ended, at);
-            self.told(scope).line = None;
-        }
-    }
-
-    /// The incident of the same condition that another scope has told: the fleet tells what was a feeder's or the second's so far, a feeder's is part of
-    /// the fleet's.
-    fn place_of_line(&mut self, scope: Scope, line: &Oscillation) -> Option<usize> {
-        let second = self.swings.second.running().is_some_and(|second| alike(second.frequency_hz, line.frequency_hz));
-        if scope == Scope::Fleet && second {
-            self.swings.second.end();
-            return self.swings.told_second.line.take().and_then(|id| self.book.place_of(&id));
-        }
-        let of_fleet = matches!(scope, Scope::Fleet | Scope::Others);
-        let other = |incident: &Incident| {
-            let open = incident.kind == Kind::PowerSwing && incident.cause == "oscillation";
-            open && incident.subject.cluster.is_some() != of_fleet
-        };
-        self.book.find_open(|incident| other(incident) && self.is_same(scope, line, incident))
-    }
-
-    /// The incident's oscillation is this one: it has its frequency, or one is a harmonic of the other (the first lock may be on one) and the feeder
-    /// takes part in both.
-    fn is_same(&self, scope: Scope, line: &Oscillation, incident: &Incident) -> bool {
-        let Some(told) = incident.magnitude.get("frequency_hz").and_then(Value::as_f64) else { return false };
-        if alike(told, line.frequency_hz) {
-            return true;
-        }
-        let ratio = f64::max(told / line.frequency_hz, line.frequency_hz / told);
-        if (ratio - ratio.round()).abs() > HARMONIC * ratio {
-            return false;
-        }
-        let name = match scope {
-            Scope::Feeder(index) => self.swings.feeders[index].name.clone(),
-            _ => incident.subject.feeder.clone().unwrap_or_default(),
-        };
-        let takes_part =
-            |who: &Contributor| who.who.get("feeder").is_some_and(|feeder| *feeder == name) && who.share >= TAKES_PART;
-        if matches!(scope, Scope::Feeder(_)) {
-            return incident.contributors.iter().any(takes_part);
-        }
-        let moved = self.moved_in_oscillation(scope, line);
-        self.contributors(&moved.watts, line.started_at, false).iter().any(takes_part)
-    }
-
-    fn oscillation_seen(&self, scope: Scope, found: &Found, line: &Oscillation) -> Seen {
-        let (limits, bands) = self.limits_of(scope);
-        let limit = limits.oscillation_at(line.frequency_hz, bands);
-        let ratio = line.amplitude_watts / limit;
-        let lasts = found.at.since(line.started_at);
-        let grows = line.damping_ratio < GROWING && lasts * line.frequency_hz >= GROWING_CYCLES;
-        let in_band = limit < limits.oscillation_watts;
-        let pages = !limits.from_nameplate && (grows || in_band || lasts > CRITICAL_SECONDS);
-        let round4 = |value: f64| (value * 1e4).round() / 1e4;
-        let magnitude = object(json!({
-            "frequency_hz": line.frequency_hz, "amplitude_watts": round(line.amplitude_watts),
-            "watts_per_second": round(line.watts_per_second), "damping_ratio": round4(line.damping_ratio),
-            "claim_limit_hz": line.claim_limit_hz, "limit_watts": round(limit),
-            "amplitude_is_lower_bound": line.lower_bound,
-            "harmonic_2_ratio": round4(line.harmonics[0]), "harmonic_3_ratio": round4(line.harmonics[1]),
-        }));
-        let mut magnitude = magnitude;
-        magnitude.extend(self.foretold(scope, line));
-        let summary = format!(
-            "power oscillates by {}{} peak to peak at {:.3} Hz, every {:.1} s (limit {}){}",
-            if line.lower_bound { "at least " } else { "" },
-            watts(line.amplitude_watts),
-            line.frequency_hz,
-            1.0 / line.frequency_hz,
-            watts(limit),
-            if grows { ", and grows" } else { "" },
-        );
-        Seen {
-            started_at: line.started_at,
-            cause: "oscillation",
-            severity: if ratio >= CRITICAL_RATIO || ratio >= 1.0 && pages { Severity::Critical } else { Severity::Warning },
-            confirmed: self.is_confirmed(scope, found, line.opened_at),
-            summary,
-            magnitude,
-            moved: self.moved_in_oscillation(scope, line),
-            changed_at: line.started_at,
-            falls: false,
-        }
-    }
-
-    /// The next turns, as of this revision: seconds from then, and watts.
-    fn foretold(&self, scope: Scope, line: &Oscillation) -> Map<String, Value> {
-        let Some(next) = forecast::forecast(&self.domain(scope).history, line.frequency_hz) else { return Map::new() };
-        if scope == Scope::Others || line.ended_at.is_some() {
-            return Map::new();
-        }
-        let last = self.domain(scope).history.last().unwrap_or_default();
-        let ahead = |turn: Turn| (turn.at.since(last) * 10.0).round() / 10.0;
-        let mut all = object(json!({
-            "next_trough_seconds": ahead(next.trough), "next_trough_watts": round(next.trough.watts),
-            "next_crest_seconds": ahead(next.crest), "next_crest_watts": round(next.crest.watts),
-            "forecast_error_watts": round(next.error_watts),
-        }));
-        // As measured: how far off forecasts were so far.
-        if let Some(scored) = self.swings.score.scored().filter(|_| scope == Scope::Fleet) {
-            all.insert("forecast_measured_error_watts".into(), round(scored.error_watts).into());
-        }
-        all
     }
 
     fn report_over_limit(&mut self, found: &Found, over: &OverLimit) {
@@ -413,10 +158,10 @@ impl Judge {
         let Some(hertz) = magnitude.get("frequency_hz").and_then(Value::as_f64) else { return Vec::new() };
         let sampling = self.sampling();
         let evidence = |signal: &str, value: f64| Evidence { signal: signal.into(), value, peers: None, score: None };
-        let gain = (oscillation::gain(hertz, sampling) * 1e4).round() / 1e4;
+        let gain = (claim::gain(hertz, sampling) * 1e4).round() / 1e4;
         let mut all = vec![evidence("gain_ratio", gain), evidence("clock_error_seconds", (sampling.clock * 1e4).round() / 1e4)];
         all.push(evidence("phase_spread_ratio", (sampling.phases * 1e4).round() / 1e4));
-        all.extend(oscillation::alias(hertz, sampling).map(|alias| evidence("alias_hz", (alias * 1e4).round() / 1e4)));
+        all.extend(claim::alias(hertz, sampling).map(|alias| evidence("alias_hz", (alias * 1e4).round() / 1e4)));
         all
     }
 
