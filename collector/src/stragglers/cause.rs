@@ -188,13 +188,8 @@ pub fn explain(now: &Row, past: Option<&Row>, peers: &Row, peers_past: Option<&R
 
 #[cfg(test)]
 mod tests {
+    use super::super::facts::row;
     use super::*;
-
-    fn row(values: &[(Fact, f64)]) -> Row {
-        let mut row = [f64::NAN; Fact::COUNT];
-        values.iter().for_each(|&(fact, value)| row[fact as usize] = value);
-        row
-    }
 
     #[test]
     fn a_history_blames_nothing_and_a_change_does() {

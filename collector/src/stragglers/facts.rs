@@ -190,6 +190,14 @@ impl Gatherer {
     }
 }
 
+/// What is known of these facts, and nothing of the others.
+#[cfg(test)]
+pub(super) fn row(values: &[(Fact, f64)]) -> Row {
+    let mut row = [f64::NAN; Fact::COUNT];
+    values.iter().for_each(|&(fact, value)| row[fact as usize] = value);
+    row
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

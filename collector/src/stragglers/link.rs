@@ -162,13 +162,8 @@ fn bad_link(now: &Row, past: &Row, peers: &Row) -> Option<Verdict> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::facts::row;
     use super::*;
-
-    fn row(values: &[(Fact, f64)]) -> Row {
-        let mut row = [f64::NAN; Fact::COUNT];
-        values.iter().for_each(|&(fact, value)| row[fact as usize] = value);
-        row
-    }
 
     #[test]
     fn an_error_now_and_then_tells_nothing() {

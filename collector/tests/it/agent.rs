@@ -101,6 +101,16 @@ impl Agent {
         self.send(agent_message::Kind::Batch(batch(sequence))).await;
     }
 
+    /// A batch every 50 ms, each taken before the next. Never ends.
+    pub(crate) async fn feed(&mut self) {
+        let mut ticks = tokio::time::interval(std::time::Duration::from_millis(50));
+        for sequence in 1.. {
+            ticks.tick().await;
+            self.send_batch(sequence).await;
+            self.ack_until(|ack| ack.received >= sequence).await;
+        }
+    }
+
     pub(crate) async fn answer(&mut self) -> Result<Option<collector_message::Kind>, Status> {
         let message = timeout(DEADLINE, self.answers.message()).await.expect("an answer in time")?;
         Ok(message.and_then(|message| message.kind))

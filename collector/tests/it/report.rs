@@ -79,18 +79,10 @@ async fn a_running_collector_is_reported_of() {
     let state = tempfile::tempdir().unwrap();
     let server = start(state.path()).await;
     let (mut agent, _) = Agent::join(server.grpc, "node1", 1).await;
-    let feed = async {
-        let mut ticks = tokio::time::interval(std::time::Duration::from_millis(50));
-        for sequence in 1.. {
-            ticks.tick().await;
-            agent.send_batch(sequence).await;
-            agent.ack_until(|ack| ack.received >= sequence).await;
-        }
-    };
     let seen = json_until(&server, "/api/v1/report", |report| {
         report["trace"]["buckets"].as_array().is_some_and(|buckets| buckets.len() >= 2)
     });
-    tokio::select! { _ = seen => (), () = feed => unreachable!() }
+    tokio::select! { _ = seen => (), () = agent.feed() => unreachable!() }
     let power = json(&server, "/api/v1/power").await;
     assert_eq!(power["figures"][0]["basis"], "gpu");
     assert!(power["claim_limit_hz"].as_f64().unwrap() > 0.0 && power["ramps"].as_array().unwrap().len() == 4, "{power:#}");

@@ -33,16 +33,8 @@ async fn power_of_a_second_is_judged_and_shows() {
     let state = tempfile::tempdir().unwrap();
     let server = start(state.path()).await;
     let (mut agent, _) = Agent::join(server.grpc, "node1", 1).await;
-    let feed = async {
-        let mut ticks = tokio::time::interval(std::time::Duration::from_millis(50));
-        for sequence in 1.. {
-            ticks.tick().await;
-            agent.send_batch(sequence).await;
-            agent.ack_until(|ack| ack.received >= sequence).await;
-        }
-    };
     let seen = json_until(&server, "/api/v1/power", |power| power["points"].as_array().is_some_and(|points| !points.is_empty()));
-    let power = tokio::select! { power = seen => power, () = feed => unreachable!() };
+    let power = tokio::select! { power = seen => power, () = agent.feed() => unreachable!() };
     let watts = power["points"][0]["watts"].as_f64().unwrap();
     assert!((watts - 4800.0).abs() < 1.0, "{power:#}");
     server.stop().await.unwrap();

@@ -357,38 +357,20 @@ fn a_second_oscillation_on_a_feeder_with_limits_is_told_once() {
         config
     };
     let mut fleet = two_jobs(feeder_b());
-    fleet.run(
-        180.0,
-        |_| 0.3,
-        |node, t| {
-            Some(if node < 4 {
-                pulses(t)
-            } else if t < 100.0 {
-                300.0
-            } else {
-                fast(t)
-            })
-        },
-    );
+    // The second begins after 100 s, at this share of its swing.
+    let second = |share: f64| {
+        move |node: usize, t: f64| {
+            let own = if t < 100.0 { 300.0 } else { 300.0 + share * (fast(t) - 300.0) };
+            Some(if node < 4 { pulses(t) } else { own })
+        }
+    };
+    fleet.run(180.0, |_| 0.3, second(1.0));
     let both = oscillations(&fleet);
     assert_eq!(both.len(), 2, "{both:#?}");
     assert!((both[1].magnitude["frequency_hz"].as_f64().unwrap() / 0.7 - 1.0).abs() < 0.01, "{both:#?}");
     // What is too small for the fleet is the feeder's alone, at another frequency than the fleet's.
     let mut small = two_jobs(feeder_b());
-    let swing = |t: f64| 300.0 + 0.35 * (fast(t) - 300.0);
-    small.run(
-        180.0,
-        |_| 0.3,
-        |node, t| {
-            Some(if node < 4 {
-                pulses(t)
-            } else if t < 100.0 {
-                300.0
-            } else {
-                swing(t)
-            })
-        },
-    );
+    small.run(180.0, |_| 0.3, second(0.35));
     let both = oscillations(&small);
     assert_eq!(both.len(), 2, "{both:#?}");
     assert_eq!(both[1].subject.feeder.as_deref(), Some("b"), "{both:#?}");
