@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 
 CARGO_DEB := target/tools/bin/cargo-deb
+# The harness and the fleet are tested with all else.
+EVERYTHING := --workspace --features gridstep-simulator/eval,gridstep-simulator/fleet --locked
 
 .PHONY: help bench bench-fleet build build-tests demo eval test test-systemd deb deps lint rules
 help: ## this list
@@ -12,13 +14,14 @@ build: ## all binaries and the simulated driver, in the one profile that tests a
 
 # Programs and tests at once: apart, crates that both use are built twice, as tests ask for more features of them.
 build-tests:
-	cargo build --workspace --all-targets --locked
+	cargo build $(EVERYTHING) --all-targets
 
 demo: build ## a collector and 16 simulated nodes on this machine; DEMO_SECONDS=n ends it by itself
 	target/debug/gridstep-demo
 
 eval: ## scores the detectors on simulated fleets of known truth, docs/evaluation.md
-	cargo run --locked -p gridstep-simulator --features eval --bin gridstep-eval
+	cargo build $(EVERYTHING) --bin gridstep-eval
+	target/debug/gridstep-eval
 
 bench: deps ## what the agent costs beside its peers, docs/performance.md; takes BENCH_SECONDS (300) twice
 	deploy/bench/all-smi.sh
@@ -32,7 +35,7 @@ bench-fleet: deps ## what a whole fleet costs the collector, beside VictoriaMetr
 
 lint: ## formatting and clippy, warnings are errors
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --features gridstep-simulator/eval,gridstep-simulator/fleet --locked -- -D warnings
+	cargo clippy $(EVERYTHING) --all-targets -- -D warnings
 
 rules: ## alert rules and examples for Prometheus and Alertmanager, by their own tools
 	promtool check config deploy/prometheus/prometheus.yml
@@ -56,4 +59,4 @@ test-systemd: deps build-tests ## installs both packages into a small Debian, bo
 	deploy/tests/systemd.sh
 
 test: deps build-tests lint rules test-systemd ## everything
-	cargo test --workspace --locked
+	cargo test $(EVERYTHING)

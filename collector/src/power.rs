@@ -5,6 +5,7 @@
 //! so the two know of each other through [`Cycle`] only. [`units`] remembers who drew what.
 
 pub mod bands;
+pub mod claim;
 pub mod demand;
 pub mod domain;
 pub mod forecast;

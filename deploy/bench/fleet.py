@@ -6,7 +6,7 @@ incident. BENCH_NODES (256,2048) are the fleets' sizes, of eight GPUs a node; th
 writes it to target/bench/fleet.md.
 """
 
-import glob
+import datetime
 import json
 import os
 import platform
@@ -93,7 +93,7 @@ class Subject:
 
 
 def unix(text):
-    return time.mktime(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone + float("0" + text[19:].rstrip("Z") or 0)
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
 
 
 def measure(subject, nodes):

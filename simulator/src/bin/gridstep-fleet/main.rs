@@ -27,6 +27,7 @@ pub(crate) struct Arguments {
     /// Sends the same by Prometheus remote write to this URL in place of a collector.
     #[arg(long)]
     pub(crate) remote_write: Option<String>,
+    /// GPUs of each node, 1 to 16.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=16))]
     pub(crate) gpus: u32,
     /// Ends by itself after so long; without it, at SIGINT.
