@@ -28,7 +28,7 @@ struct Arguments {
     /// Only the suites whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
-    /// Fleets with a straggler, of each cause and slowdown; of each kind of healthy ones a quarter of that.
+    /// Fleets with a straggler, of each cause and slowdown; of each kind of healthy ones a quarter of that. 0: power alone.
     #[arg(long, default_value_t = 8)]
     stragglers: u64,
     /// The first seed of the fleets with stragglers.
@@ -72,5 +72,7 @@ fn main() {
     let fleets = stragglers::Plan { fleets: stragglers, only: only.clone(), verbose, from, without, threads };
     let plan = suite::Plan { seeds, gpus, null_hours, only, verbose };
     print!("{}", suite::run(&plan));
-    print!("{}", stragglers::run(&fleets));
+    if fleets.fleets > 0 {
+        print!("{}", stragglers::run(&fleets));
+    }
 }
