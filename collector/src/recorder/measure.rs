@@ -3,7 +3,7 @@
 use super::desk::Desk;
 use super::{Given, MarkMap};
 use crate::fleet::GpuMetric;
-use crate::ingest::{Column, Decoded, GpuTarget, Identity, Table};
+use crate::ingest::{Decoded, GpuTarget, Identity, Table};
 use gridstep_wire::Micros;
 use std::time::Duration;
 
@@ -28,29 +28,31 @@ fn power(node: usize, second: i64) -> Table {
         (row % 8, T0 + second * 1_000_000 + (row as i64 / 8) * 100_000 + (node as i64 * 131) % 100_000 + noise(row + node) as i64)
     });
     let rows: Vec<_> = rows.collect();
-    let watts = rows.iter().map(|(gpu, ts)| Some(550.0 + (node % 90) as f64 + noise(node * 8 + gpu + *ts as usize) / 100.0));
-    let column = Column { gpu: Some(GpuTarget::Power), node: None, values: watts.collect() };
-    let rows = rows.into_iter().map(|(gpu, ts)| Some((Some(gpu as u8), Micros(ts)))).collect();
-    Table { rows, columns: vec![column], stamp_error_us: 20_000, jobs: None }
+    let watts = rows.iter().map(|(gpu, ts)| 550.0 + (node % 90) as f64 + noise(node * 8 + gpu + *ts as usize) / 100.0);
+    let mut table = Table::new(rows.iter().map(|&(gpu, ts)| (Some(gpu as u8), Micros(ts))).collect());
+    table.push(Some(GpuTarget::Power), None, watts);
+    table.stamp_error_us = 20_000;
+    table
 }
 
 /// All else, once a second: a third of it moves, a third counts up, a third stays.
 fn sweep(node: usize, second: i64) -> Table {
     let ts = T0 + second * 1_000_000 + (node as i64 * 131) % 100_000;
-    let column = |metric: &GpuMetric| {
+    let mut table = Table::new((0..8).map(|gpu| (Some(gpu), Micros(ts))).collect());
+    for &metric in GpuMetric::ALL {
         let value = |gpu: usize| {
-            let seed = node * 8 + gpu + *metric as usize;
-            match *metric as usize % 3 {
+            let seed = node * 8 + gpu + metric as usize;
+            match metric as usize % 3 {
                 0 => (noise(seed + second as usize) / 10.0).round(),
                 1 => seed as f64 * 1000.0 + second as f64 * noise(seed),
                 _ => 16.0,
             }
         };
-        Column { gpu: Some(GpuTarget::Metric(*metric)), node: None, values: (0..8).map(|gpu| Some(value(gpu))).collect() }
-    };
-    let rows = (0..8).map(|gpu| Some((Some(gpu), Micros(ts)))).collect();
-    let jobs = Some(vec![Some(Some(format!("job{}", node / 64).as_str().into())); 8]);
-    Table { rows, columns: GpuMetric::ALL.iter().map(column).collect(), stamp_error_us: 20_000, jobs }
+        table.push(Some(GpuTarget::Metric(metric)), None, (0..8).map(value));
+    }
+    table.jobs = Some(vec![Some(Some(format!("job{}", node / 64).as_str().into())); 8]);
+    table.stamp_error_us = 20_000;
+    table
 }
 
 fn run(what: &str, table: fn(usize, i64) -> Table) {
