@@ -161,7 +161,9 @@ impl Live {
                     None => break,
                 },
                 _ = advance.tick() => {
-                    self.judge.advance(Micros::now());
+                    let now = Micros::now();
+                    self.judge.advance(now);
+                    self.nodes.acknowledge_rest(now);
                     // Who asks is told of a new incident at once, and not with the next view.
                     if self.judge.has_opened() {
                         self.publish();
@@ -242,7 +244,7 @@ impl Live {
             nodes::Accepted::Again => self.metrics.duplicate_batches.inc(),
             nodes::Accepted::Replaced => {}
         }
-        self.nodes.acknowledge(&node, stream);
+        self.nodes.acknowledge(&node, stream, batch.samples, now);
         if let Some(recording) = &mut self.recording
             && let Some((spool, backlog)) = self.nodes.spool(&node, stream)
         {
