@@ -6,6 +6,7 @@ mod clocks;
 mod drifting;
 mod faults;
 mod kept;
+mod past;
 mod straggling;
 mod swings;
 mod watch;
@@ -18,6 +19,7 @@ use crate::align::seconds::{Merge, SecondGrid};
 use crate::align::{AlignConfig, TICK_US};
 use crate::fleet::{Fleet, GpuMetric, GpuSlot, JobSlot, MeterSlot, NodeMetric, NodeSlot, Place};
 use crate::incidents::{Book, Incident, Lemon, Lemons};
+use crate::past::Past;
 use crate::power::{Basis, Limits, Resolved};
 use crate::stragglers::draw::Draws;
 use crate::stragglers::occupancy::Dwell;
@@ -132,6 +134,9 @@ pub struct Judge {
     /// What the last weeks held.
     #[serde(default)]
     lemons: Lemons,
+    /// For whoever looks: no verdict rests on it.
+    #[serde(skip)]
+    past: Past,
 }
 
 impl Judge {
@@ -179,6 +184,7 @@ impl Judge {
             turning: BTreeMap::new(),
             book: Book::default(),
             lemons: Lemons::default(),
+            past: Past::default(),
         }
     }
 

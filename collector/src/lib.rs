@@ -14,6 +14,7 @@ mod ingest;
 pub mod judge;
 mod live;
 mod metrics;
+pub mod past;
 pub mod power;
 pub mod recorder;
 pub mod replay;

@@ -2,6 +2,7 @@
 //!
 //! The page, the API and the metrics, from the [`View`] that the judging's task publishes: no request reaches the judge.
 
+mod past;
 mod power;
 mod report;
 
@@ -42,6 +43,7 @@ impl Web {
             .route("/api/v1/lemons", get(lemons))
             .route("/api/v1/power", get(power))
             .route("/api/v1/power/levels", get(levels))
+            .route("/api/v1/past", get(past::past))
             .route("/api/v1/report", get(report::report))
             .route("/api/v1/fleet", get(fleet))
             .route("/api/v1/nodes", get(nodes))
