@@ -43,6 +43,8 @@ use std::time::{Duration, Instant};
 /// A predecessor that is dying holds the lock for a moment yet.
 const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 const LOCK_RETRY: Duration = Duration::from_millis(20);
+/// Lessons in a transaction.
+const LESSONS: usize = 2_000;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
@@ -164,12 +166,10 @@ impl Store {
             writer.tried
         };
         let bytes = files::write(&self.folder, number, snapshot)?;
-        let learned = if lessons { snapshot.judge.learned() } else { Vec::new() };
         let mut writer = self.writer();
         let mut name = || {
             let transaction = writer.database.transaction()?;
             told::write(&transaction, told)?;
-            learned::write(&transaction, &learned, Micros::now())?;
             let put = "INSERT OR REPLACE INTO checkpoint (one, file, bytes, written_at) VALUES (1, ?1, ?2, ?3)";
             transaction.execute(put, params![files::name(number), bytes as i64, Micros::now().0])?;
             transaction.commit()
@@ -182,7 +182,22 @@ impl Store {
         writer.number = Some(number);
         // Of before there was a database: that has taken over.
         let _ = fs::remove_file(self.folder.join(files::BEFORE));
+        drop(writer);
+        if lessons && let Err(fault) = self.learn(&snapshot.judge.learned()) {
+            tracing::warn!(%fault, "what was learned is in the checkpoint alone");
+        }
         Ok(bytes)
+    }
+
+    /// Some at a time: incidents do not wait for all of it.
+    fn learn(&self, lessons: &[Lesson]) -> rusqlite::Result<()> {
+        for some in lessons.chunks(LESSONS) {
+            let mut writer = self.writer();
+            let transaction = writer.database.transaction()?;
+            learned::write(&transaction, some, Micros::now())?;
+            transaction.commit()?;
+        }
+        Ok(())
     }
 
     pub(crate) fn put_gap(&self, gap: &Gap) -> Result<(), StoreError> {

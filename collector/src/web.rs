@@ -7,8 +7,8 @@ mod incidents;
 mod power;
 mod report;
 
-use crate::incidents::lemons::DAYS;
 use crate::incidents::Lemon;
+use crate::incidents::lemons::DAYS;
 use crate::live::{GpuCell, NodeView, View};
 use crate::metrics::Metrics;
 use crate::store::History;

@@ -58,3 +58,57 @@ impl Judge {
         self.stragglers.remember(offsets.map(|lesson| ((lesson.job, lesson.node, lesson.gpu), lesson.value)).collect());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::GpuMetric;
+    use crate::judge::JudgeConfig;
+    use gridstep_wire::Micros;
+
+    const GPUS: u32 = 32;
+
+    /// A job of four nodes, all alike; fed until offsets are known.
+    fn learned(remembered: Vec<Lesson>) -> Vec<Lesson> {
+        let mut judge = Judge::new(JudgeConfig::default(), &[]);
+        for node in 0..GPUS / 8 {
+            let node = judge.fleet_mut().node(&format!("node{node}"));
+            (0..8).for_each(|gpu| _ = judge.fleet_mut().gpu(node, gpu));
+        }
+        let job = judge.fleet_mut().job("job");
+        judge.remember(remembered);
+        for second in 0..250 {
+            for gpu in 0..GPUS {
+                let ts = Micros((1_780_000_000 + second) * 1_000_000);
+                judge.advance(ts);
+                judge.put_gpu_job(GpuSlot(gpu), Some(job));
+                let noise = f64::from((second as u32 * 7919 + gpu * 104_729) % 101) / 101.0 * 0.01;
+                judge.put_gpu(GpuSlot(gpu), GpuMetric::SmActive, ts, 0.7 + noise);
+                judge.put_gpu(GpuSlot(gpu), GpuMetric::Utilization, ts, 1.0);
+                judge.put_gpu_power(GpuSlot(gpu), ts, 500.0 + noise);
+            }
+            let learned = judge.learned();
+            if !learned.is_empty() {
+                return learned;
+            }
+        }
+        panic!("nothing was learned");
+    }
+
+    fn offset(lessons: &[Lesson], node: &str, gpu: u8) -> f64 {
+        let is_it = |lesson: &&Lesson| lesson.what == GPU_OFFSET && lesson.node == node && lesson.gpu == Some(gpu);
+        lessons.iter().find(is_it).unwrap_or_else(|| panic!("no {node} {gpu} in {lessons:?}")).value
+    }
+
+    #[test]
+    fn what_was_learned_before_counts_where_a_judging_begins_anew() {
+        let anew = learned(Vec::new());
+        assert_eq!(anew.iter().filter(|lesson| lesson.what == GPU_OFFSET && lesson.job == "job").count(), GPUS as usize);
+        assert!(offset(&anew, "node1", 2).abs() < 0.01, "{anew:?}");
+        let lesson = Lesson { what: GPU_OFFSET.into(), job: "job".into(), node: "node1".into(), gpu: Some(2), value: 0.06 };
+        let other = Lesson { job: "another".into(), gpu: Some(3), ..lesson.clone() };
+        let remembered = learned(vec![lesson, other]);
+        assert_eq!(offset(&remembered, "node1", 2), 0.06);
+        assert_eq!(offset(&remembered, "node1", 3), offset(&anew, "node1", 3));
+    }
+}

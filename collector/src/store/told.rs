@@ -114,5 +114,7 @@ pub(super) fn forget(database: &Connection, before: Micros) -> rusqlite::Result<
 }
 
 fn understood<T: serde::de::DeserializeOwned>(id: &str, json: &str) -> Option<T> {
-    serde_json::from_str(json).inspect_err(|fault| tracing::warn!(incident = id, %fault, "a row of the store is not understood")).ok()
+    serde_json::from_str(json)
+        .inspect_err(|fault| tracing::warn!(incident = id, %fault, "a row of the store is not understood"))
+        .ok()
 }

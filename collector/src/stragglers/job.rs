@@ -118,10 +118,7 @@ impl JobJudge {
     pub(super) fn offsets(&self) -> (impl Iterator<Item = (GpuSlot, f64)> + '_, impl Iterator<Item = (NodeSlot, f64)> + '_) {
         let gpus = self.members.iter().filter(|(_, member)| self.learned && !member.from_the_start);
         let nodes = self.nodes.iter().filter(|(_, node)| self.learned && !node.from_the_start);
-        (
-            gpus.map(|(&gpu, member)| (GpuSlot(gpu), member.offset)),
-            nodes.map(|(&node, trace)| (NodeSlot(node), trace.offset)),
-        )
+        (gpus.map(|(&gpu, member)| (GpuSlot(gpu), member.offset)), nodes.map(|(&node, trace)| (NodeSlot(node), trace.offset)))
     }
 
     pub fn judge(&mut self, job: JobSlot, input: &Input<'_>) -> (Vec<Finding>, Option<JobFinding>) {

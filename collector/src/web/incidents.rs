@@ -40,13 +40,8 @@ pub(super) async fn incidents(State(web): State<Web>, Query(query): Query<Incide
     if limit > LIMIT.1 {
         return (StatusCode::BAD_REQUEST, format!("limit is larger than {}\n", LIMIT.1)).into_response();
     }
-    let wanted = Wanted {
-        from: query.from.map(micros),
-        to: query.to.map(micros),
-        kind: query.kind,
-        state: query.state,
-        node: query.node,
-    };
+    let wanted =
+        Wanted { from: query.from.map(micros), to: query.to.map(micros), kind: query.kind, state: query.state, node: query.node };
     if wanted.from.is_none() && wanted.to.is_none() {
         let found: Vec<&Incident> = view.incidents.iter().filter(|incident| wanted.has(incident)).collect();
         let left_off = query.limit.map_or(0, |limit| found.len().saturating_sub(limit));

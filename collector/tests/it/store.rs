@@ -90,7 +90,8 @@ async fn what_was_not_seen_during_a_restart_is_told() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    let gaps = tokio::select! { gaps = tokio::time::timeout(2 * DEADLINE, settled) => gaps.unwrap(), () = feed => unreachable!() };
+    let gaps =
+        tokio::select! { gaps = tokio::time::timeout(2 * DEADLINE, settled) => gaps.unwrap(), () = feed => unreachable!() };
     let stamp = |name: &str| Micros(gaps[0][name].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_microsecond());
     // What came within the watermark before the kill is not judged yet when it comes.
     assert!(killed.since(stamp("unseen_from")).abs() < 4.0, "killed at {}: {gaps:#}", rfc3339(killed));

@@ -51,7 +51,8 @@ impl Node {
         while !done(self) {
             self.sequence += 1;
             let mut batch = batch(self.sequence);
-            let lost = self.lost.pop_front().map(|gpu| pb::Event { entity: gpu + 1, kind: "gpu_lost".into(), ..Default::default() });
+            let lost =
+                self.lost.pop_front().map(|gpu| pb::Event { entity: gpu + 1, kind: "gpu_lost".into(), ..Default::default() });
             batch.events.extend(lost);
             self.kept.push_back(batch.clone());
             self.sent.insert(self.sequence, batch.clone());
@@ -129,10 +130,8 @@ async fn kills_lose_and_double_nothing() {
     let receiver = Receiver::start().await;
     let alertmanager = Alertmanager::start(&receiver.address.to_string(), &[]).await;
     configure(&file, &folder.path().join("state"), &recording);
-    let alerts = format!(
-        "[alerts]\nresend_interval = '100ms'\n[[alerts.alertmanager]]\nurl = 'http://{}'\n",
-        alertmanager.address
-    );
+    let alerts =
+        format!("[alerts]\nresend_interval = '100ms'\n[[alerts.alertmanager]]\nurl = 'http://{}'\n", alertmanager.address);
     std::fs::write(&file, std::fs::read_to_string(&file).unwrap() + &alerts).unwrap();
     let mut nodes = ["node1", "node2", "node3"].map(Node::new);
     let mut told = Told::default();
@@ -150,7 +149,9 @@ async fn kills_lose_and_double_nothing() {
         let done = |_: &Node| Instant::now() >= until;
         let [first, second, third] = &mut nodes;
         let run = async { tokio::join!(first.run(&process, done), second.run(&process, done), third.run(&process, done)) };
-        let run = async { tokio::select! { _ = run => {}, () = told.watch(process.http) => {} } };
+        let run = async {
+            tokio::select! { _ = run => {}, () = told.watch(process.http) => {} }
+        };
         tokio::time::timeout(DEADLINE, run).await.unwrap();
         process.kill();
         let durable = nodes.iter().map(|node| node.durable).sum::<u64>();
