@@ -8,6 +8,7 @@ Meanwhile and afterwards it is seen that
 * every reading of which a fleet heard that it is durable (its ledger) is in the recorder's files, and no reading is there twice;
 * every incident that the API once showed is there ever after, under its id, and never in an older revision;
 * no two incidents are one condition: of the same kind, cause and subject, with an onset within five seconds;
+* every step of the fleets' power beyond twice the limit is told, once;
 * nobody was notified twice that an incident fires.
 
 Exit code 1: something of this is not so. KILL_SEED repeats the instants.
@@ -38,6 +39,9 @@ FLEETS = int(os.environ.get("KILL_FLEETS", "3"))
 NODES = int(os.environ.get("KILL_NODES", "32"))
 SEED = int(os.environ.get("KILL_SEED", str(int(time.time()))))
 AGENTS = 2
+# gridstep-fleet --step-every.
+STEP_EVERY = 45
+WATTS = FLEETS * NODES * 8 * 700.0
 # Of the restart's hold, the last files, and an agent's pause between two tries.
 SETTLE = 60.0
 COLLECTOR_EVERY = (3.0, 40.0)
@@ -171,7 +175,7 @@ def alertmanager(folder):
 
 def collector(folder, grpc, http_port, alerts):
     config = f'state_dir = "{folder}/state"\n[grpc]\nlisten = "127.0.0.1:{grpc}"\n[http]\nlisten = "127.0.0.1:{http_port}"\n'
-    config += f"[power.limits]\ncontracted_watts = {FLEETS * NODES * 8 * 700.0}\n"
+    config += f"[power.limits]\ncontracted_watts = {WATTS}\n"
     config += '[recorder]\nenabled = true\nroll_interval = "5s"\n'
     if alerts:
         config += f'[alerts]\nresend_interval = "1s"\n[[alerts.alertmanager]]\nurl = "{alerts}"\n'
@@ -182,7 +186,7 @@ def collector(folder, grpc, http_port, alerts):
 def fleets(folder, grpc):
     for index in range(FLEETS):
         command = [f"{BINARIES}/gridstep-fleet", "--collector", f"http://127.0.0.1:{grpc}", "--nodes", str(NODES)]
-        command += ["--first", str(1000 * (index + 1)), "--step-every", "45", "--ledger", f"{folder}/ledger{index}"]
+        command += ["--first", str(1000 * (index + 1)), "--step-every", str(STEP_EVERY), "--ledger", f"{folder}/ledger{index}"]
         yield Program(f"fleet{index}", folder, command)
 
 
@@ -233,10 +237,35 @@ def check_recording(folder):
     return int(acknowledged or 0), int(missing or 0), int(rows or 0), int(doubled or 0)
 
 
-def doubled_incidents(incidents):
-    def onset(incident):
-        return datetime.datetime.fromisoformat(incident["started_at"].replace("Z", "+00:00")).timestamp()
+def level(period):
+    """Watts of a GPU in a period between two steps: as gridstep-fleet has it (SplitMix64)."""
+    mask = 2**64 - 1
+    state = (period * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) & mask
+    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & mask
+    return 400 + 250 * ((state ^ (state >> 31)) >> 11) / 2**53
 
+
+def onset(incident):
+    return datetime.datetime.fromisoformat(incident["started_at"].replace("Z", "+00:00")).timestamp()
+
+
+def check_steps(incidents, begin, end):
+    """How many large steps there were, and those that were not told once."""
+    faults, steps = [], 0
+    for period in range(int(begin // STEP_EVERY) + 1, int(end // STEP_EVERY) + 1):
+        delta = (level(period) - level(period - 1)) * FLEETS * NODES * 8
+        if abs(delta) < 2 * 0.05 * WATTS:
+            continue
+        steps += 1
+        cause = "step_up" if delta > 0 else "step_down"
+        found = [one["id"] for one in incidents if one["cause"] == cause and abs(onset(one) - period * STEP_EVERY) < 3]
+        if len(found) != 1:
+            faults.append(f"a {cause} of {delta:.0f} W at {period * STEP_EVERY} is told {len(found)} times: {found}")
+    return steps, faults
+
+
+def doubled_incidents(incidents):
     faults, last = [], {}
     for incident in sorted(incidents, key=onset):
         key = json.dumps([incident["kind"], incident["cause"], incident["subject"]], sort_keys=True)
@@ -256,7 +285,7 @@ def main():
     load = [*fleets(folder, grpc), *agents(folder, grpc)]
     watch = Watch(port)
     watch.start()
-    until = time.monotonic() + SECONDS
+    until, begin = time.monotonic() + SECONDS, time.time() + 30
     killers = [
         threading.Thread(target=at_random, args=(random.Random(chance.random()), [subject], COLLECTOR_EVERY, until)),
         threading.Thread(target=at_random, args=(random.Random(chance.random()), load, OTHERS_EVERY, until)),
@@ -266,6 +295,7 @@ def main():
             killer.start()
         for killer in killers:
             killer.join()
+        end = time.time()
         time.sleep(SETTLE)
         watch.look()
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/gaps", timeout=5) as answer:
@@ -278,7 +308,8 @@ def main():
             program.process.kill()
             program.process.wait()
     acknowledged, missing, rows, doubled = check_recording(folder)
-    faults = watch.faults[:20] + doubled_incidents(watch.known.values()) + Receiver.faults
+    steps, untold = check_steps(watch.known.values(), begin, end)
+    faults = untold + watch.faults[:20] + doubled_incidents(watch.known.values()) + Receiver.faults
     faults += [f"{missing} acknowledged readings are not recorded"] * (missing > 0) + [f"{doubled} readings are there twice"] * (doubled > 0)
     kinds = {}
     for incident in watch.known.values():
@@ -286,6 +317,7 @@ def main():
         kinds[name] = kinds.get(name, 0) + 1
     print(f"kills: {subject.kills} of the collector, {sum(program.kills for program in load)} of {len(load)} fleets and agents")
     print(f"readings of power: {acknowledged} acknowledged, {missing} of them missing; {rows} recorded, {doubled} of them twice")
+    print(f"steps of the fleets' power beyond twice the limit: {steps}, {len(untold)} of them not told once")
     print(f"incidents: {len(watch.known)} over {watch.polls} looks, {json.dumps(kinds)}; {Receiver.pages} notifications that one fires")
     settled = [gap for gap in gaps if gap["settled_at"]]
     seconds = sum(gap["unseen_seconds"] or 0 for gap in settled)

@@ -104,11 +104,11 @@ mod tests {
     fn what_was_learned_before_counts_where_a_judging_begins_anew() {
         let anew = learned(Vec::new());
         assert_eq!(anew.iter().filter(|lesson| lesson.what == GPU_OFFSET && lesson.job == "job").count(), GPUS as usize);
-        assert!(offset(&anew, "node1", 2).abs() < 0.01, "{anew:?}");
-        let lesson = Lesson { what: GPU_OFFSET.into(), job: "job".into(), node: "node1".into(), gpu: Some(2), value: 0.06 };
+        assert!(offset(&anew, "node1", 2).abs() < 0.002, "{anew:?}");
+        let lesson = Lesson { what: GPU_OFFSET.into(), job: "job".into(), node: "node1".into(), gpu: Some(2), value: 0.004 };
         let other = Lesson { job: "another".into(), gpu: Some(3), ..lesson.clone() };
         let remembered = learned(vec![lesson, other]);
-        assert_eq!(offset(&remembered, "node1", 2), 0.06);
+        assert_eq!(offset(&remembered, "node1", 2), 0.004);
         assert_eq!(offset(&remembered, "node1", 3), offset(&anew, "node1", 3));
     }
 }
