@@ -39,17 +39,24 @@ fn judge() -> Judge {
     judge
 }
 
+fn resident() -> String {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    status.lines().filter(|line| line.starts_with("VmRSS")).collect()
+}
+
 #[test]
 #[ignore = "takes minutes and says figures"]
 fn a_checkpoint_of_16384_gpus() {
     let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
     let store = Store::open(folder.path()).unwrap();
     let judge = judge();
+    println!("{}", resident());
     println!("{} GPUs, judged until {:?}", judge.fleet().gpus().len(), judge.judged_until());
     for lessons in [true, false, false] {
         let begun = Instant::now();
         let snapshot = Snapshot { judge: judge.clone(), ..snapshot(Vec::new()) };
         let copied = begun.elapsed();
+        println!("{}", resident());
         let mut sink = io::Cursor::new(Vec::new());
         let begun = Instant::now();
         let bytes = crate::state::encode(&snapshot, &mut sink).unwrap();

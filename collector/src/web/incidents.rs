@@ -54,7 +54,7 @@ pub(super) async fn incidents(State(web): State<Web>, Query(query): Query<Incide
 }
 
 /// The view's own are as new as can be, and are there also where the store fails to take them.
-fn past(history: &History, view: &View, wanted: &Wanted, limit: usize) -> Result<Vec<Incident>, StoreError> {
+pub(super) fn past(history: &History, view: &View, wanted: &Wanted, limit: usize) -> Result<Vec<Incident>, StoreError> {
     let known: HashSet<&str> = view.incidents.iter().map(|incident| incident.id.as_str()).collect();
     let mut found = history.incidents(wanted, limit)?;
     found.retain(|incident| !known.contains(incident.id.as_str()));
