@@ -6,12 +6,14 @@ mod clocks;
 mod drifting;
 mod faults;
 mod kept;
+mod learned;
 mod past;
 mod straggling;
 mod swings;
 mod watch;
 mod xid;
 
+pub use learned::Lesson;
 pub use swings::{FeederPower, Figure, LevelPower, Levels};
 
 use crate::align::power::PowerGrid;
@@ -300,6 +302,12 @@ impl Judge {
         let revisions = self.book.take_revisions();
         revisions.iter().for_each(|incident| self.lemons.take(incident));
         revisions
+    }
+
+    /// After a restart: incidents as they were told last, the oldest first. What is told from now on goes on from there.
+    pub fn adopt(&mut self, told: Vec<Incident>) {
+        told.iter().for_each(|incident| self.lemons.take(incident));
+        self.book.adopt(told);
     }
 
     /// Nodes that had incidents of their own within the last four weeks, as of the revisions that were taken; the worst first.

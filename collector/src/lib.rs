@@ -22,6 +22,7 @@ pub mod report;
 pub mod server;
 mod service;
 mod state;
+pub mod store;
 pub mod stragglers;
 pub mod topology;
 mod web;
