@@ -1,7 +1,7 @@
 """kill -9 of the collector and of agents at random, under load: nothing acknowledged is lost, nothing is there twice, an incident is one.
 
 For KILL_SECONDS (600): a collector with everything on, KILL_FLEETS (3) processes of `gridstep-fleet` with KILL_NODES (32) nodes of eight GPUs
-each, whose power steps every 45 s, and two real agents over the simulated driver, one GPU of which overheats; an Alertmanager, if there is one,
+each, whose power steps every 20 s, and two real agents over the simulated driver, one GPU of which overheats; an Alertmanager, if there is one,
 that notifies this program. The collector is killed every 3 to 40 s, one of the others every 5 to 20 s, and each is started again within 3 s.
 Meanwhile and afterwards it is seen that
 
@@ -41,8 +41,8 @@ NODES = int(os.environ.get("KILL_NODES", "32"))
 SEED = int(os.environ.get("KILL_SEED", str(int(time.time()))))
 AGENTS = 2
 # gridstep-fleet --step-every.
-STEP_EVERY = 45
-AFTER = 20.0
+STEP_EVERY = 20
+AFTER = 12.0
 WATTS = FLEETS * NODES * 8 * 700.0
 # Of the restart's hold, the last files, and an agent's pause between two tries.
 SETTLE = 60.0
