@@ -1,11 +1,15 @@
 //! **replay** (Parquet) ─▶ align
 //!
 //! Judges a recording as fast as it can be read: rows of all files in the order of their arrival, through the very
-//! judging that runs live. Files are read in chunks; a file that begins later is not opened before its time.
+//! judging that runs live. One thread reads ([`reader`]), another judges ([`feed`]). Files are read in chunks; a file that begins later is
+//! not opened before its time.
 
 mod chunk;
+mod feed;
 mod files;
-mod merge;
+mod numbers;
+mod page;
+mod reader;
 mod source;
 
 use crate::incidents::Incident;
@@ -14,7 +18,13 @@ use crate::report::{Facts, Recorder, Report};
 use crate::topology;
 use gridstep_wire::Micros;
 use std::collections::HashMap;
+use feed::Feed;
+use reader::Reader;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
+
+/// Pages that are read and not judged.
+const PAGES_AHEAD: usize = 4;
 
 /// Why a recording cannot be judged.
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +71,7 @@ pub struct Replayed {
     pub span: (Micros, Micros),
 }
 
-/// Judges the recording in the folder, up to what had arrived at `until` if that is given. `progress` is called every few
-/// thousand rows.
+/// Judges the recording in the folder, up to what had arrived at `until` if that is given. `progress` is called again and again.
 pub fn replay(
     folder: &Path,
     config: JudgeConfig,
@@ -93,14 +102,28 @@ fn run(
     folder: &Path,
     config: JudgeConfig,
     until: Option<Micros>,
-    recorder: &mut Option<Recorder>,
-    progress: impl FnMut(Progress),
+    report: &mut Option<Recorder>,
+    mut progress: impl FnMut(Progress),
 ) -> Result<(Replayed, Judge), ReplayError> {
     let recording = files::find(folder)?;
     let places = recording.topology.as_deref().map(topology::read).transpose()?.unwrap_or_default();
     let mut judge = Judge::new(config, &places);
     let mut last = LastRevisions::default();
-    let fed = merge::feed(recording, &mut judge, &mut last, until, recorder, progress)?;
+    let reader = Reader::open(recording.files)?;
+    let (rows_total, fed, slots) = Default::default();
+    let mut feed = Feed { judge: &mut judge, last: &mut last, report, until, rows_total, fed, slots };
+    feed.rows_total = reader.rows_total();
+    std::thread::scope(|scope| {
+        let (sender, pages) = sync_channel(PAGES_AHEAD);
+        scope.spawn(move || reader.run(&sender));
+        for page in pages {
+            if !feed.page(page?, &mut progress) {
+                break;
+            }
+        }
+        Ok::<(), ReplayError>(())
+    })?;
+    let fed = feed.fed;
     let span = fed.span.ok_or_else(|| ReplayError::NoRows(folder.into()))?;
     // What is not final yet stays unjudged: a cut is no silence.
     last.take(&mut judge);

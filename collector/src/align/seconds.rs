@@ -43,6 +43,18 @@ impl Second {
         self.instants.get(slot).map_or(f64::NAN, |&instant| f64::from(instant))
     }
 
+    #[inline]
+    fn merge(&mut self, slot: usize, metric: usize, value: f64, how: Merge) {
+        let (cell, count) = (&mut self.columns[metric][slot], &mut self.counts[metric][slot]);
+        *count = count.saturating_add(1);
+        *cell = match how {
+            _ if cell.is_nan() => value,
+            Merge::Mean => *cell + (value - *cell) / f64::from(*count),
+            Merge::Any => ((*cell as u64) | (value as u64)) as f64,
+            Merge::Last => value,
+        };
+    }
+
     /// A metric's column, by slot.
     pub fn column(&self, metric: usize) -> &[f64] {
         &self.columns[metric]
@@ -73,6 +85,22 @@ impl SecondGrid {
         self.put_beside(slot, metric, ts, value);
     }
 
+    /// Several metrics of a slot at the same instant, as [`Self::put`] takes them one by one.
+    #[inline]
+    pub fn put_row(&mut self, slot: usize, ts: Micros, values: impl Iterator<Item = (usize, f64)>) {
+        let second = ts.0.div_euclid(SECOND_US);
+        let mut values = values.filter(|(_, value)| value.is_finite());
+        if self.slots <= slot || self.ring.peek(second).is_none() {
+            return values.for_each(|(metric, value)| self.put(slot, metric, ts, value));
+        }
+        let Some((metric, value)) = values.next() else { return };
+        self.last_ts[slot] = self.last_ts[slot].max(ts);
+        let Some(open) = self.ring.peek_mut(second) else { return };
+        open.instants[slot] = (ts.0 - second * SECOND_US) as f32 * 1e-6;
+        open.merge(slot, metric, value, self.merge[metric]);
+        values.for_each(|(metric, value)| open.merge(slot, metric, value, self.merge[metric]));
+    }
+
     /// The same of a source that is ahead of the slot's others: it does not say that they have passed.
     pub fn put_beside(&mut self, slot: usize, metric: usize, ts: Micros, value: f64) {
         self.grow(slot + 1);
@@ -83,14 +111,7 @@ impl SecondGrid {
         }
         let open = self.ring.bin(second);
         open.instants[slot] = (ts.0 - second * SECOND_US) as f32 * 1e-6;
-        let (cell, count) = (&mut open.columns[metric][slot], &mut open.counts[metric][slot]);
-        *count = count.saturating_add(1);
-        *cell = match self.merge[metric] {
-            _ if cell.is_nan() => value,
-            Merge::Mean => *cell + (value - *cell) / f64::from(*count),
-            Merge::Any => ((*cell as u64) | (value as u64)) as f64,
-            Merge::Last => value,
-        };
+        open.merge(slot, metric, value, self.merge[metric]);
     }
 
     fn grow(&mut self, slots: usize) {
