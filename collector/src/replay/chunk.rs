@@ -7,11 +7,15 @@ use crate::fleet::{GpuMetric, NodeMetric};
 use arrow_array::types::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array, ArrayRef, BooleanArray, DictionaryArray, PrimitiveArray, RecordBatch, StringArray};
 use arrow_schema::DataType;
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
 pub(super) type Numbers = PrimitiveArray<Float64Type>;
 type Stamps = PrimitiveArray<TimestampMicrosecondType>;
+
+/// No index of a GPU.
+const NO_GPU: u8 = u8::MAX;
 
 /// A column of names: few different ones, many rows.
 pub(super) struct Names {
@@ -58,9 +62,10 @@ pub(super) struct Chunk {
     event: Option<Names>,
     pub(super) code: Option<PrimitiveArray<Int64Type>>,
     backlog: Option<BooleanArray>,
-    /// By name of a node, and of a job, its number over all files.
-    pub(super) node_numbers: Arc<[u32]>,
-    pub(super) job_numbers: Arc<[u32]>,
+    /// By row, the number of its node over all files × 256 + the index of its GPU.
+    numbers: Vec<u32>,
+    /// By name of a job, its number over all files.
+    job_numbers: Arc<[u32]>,
 }
 
 /// Whether the column is read from files of the kind.
@@ -103,16 +108,18 @@ impl Chunk {
             event: columns.names("kind")?,
             code: columns.integers("code")?,
             backlog: columns.flags("backlog")?,
-            node_numbers: Arc::default(),
+            numbers: Vec::new(),
             job_numbers: Arc::default(),
         };
         chunk.check_keys(who, path)?;
-        chunk.check_gpus(kind, path)?;
         Ok(chunk)
     }
 
     fn check_keys(&self, who: &'static str, path: &Path) -> Result<(), ReplayError> {
         let null = |column, row: usize| ReplayError::Null { path: path.into(), column, row: self.first_row + row as u64 };
+        if self.ts.null_count() + self.node.keys.null_count() + self.node.values.null_count() == 0 {
+            return Ok(());
+        }
         for row in 0..self.rows {
             if self.ts.is_null(row) {
                 return Err(null("ts", row));
@@ -124,23 +131,82 @@ impl Chunk {
         Ok(())
     }
 
-    /// Where a row says which GPU it is about, that is an index; rows that are about GPUs alone do say it.
-    fn check_gpus(&self, kind: Kind, path: &Path) -> Result<(), ReplayError> {
-        let must = matches!(kind, Kind::Gpu | Kind::Power);
-        let is_index = |gpus: &PrimitiveArray<Int64Type>, row| (0..i64::from(u8::MAX)).contains(&gpus.value(row));
-        let is_fine = |row: usize| match self.gpu.as_ref().filter(|gpus| gpus.is_valid(row)) {
-            Some(gpus) => is_index(gpus, row),
-            None => !must,
-        };
-        match (0..self.rows).find(|&row| !is_fine(row)) {
-            Some(row) => Err(ReplayError::Null { path: path.into(), column: "gpu", row: self.first_row + row as u64 }),
-            None => Ok(()),
+    /// Gives each row its numbers. Where a row says which GPU it is about, that is an index; rows that are about GPUs alone do say it.
+    pub(super) fn number(&mut self, nodes: &[u32], jobs: Arc<[u32]>, path: &Path) -> Result<(), ReplayError> {
+        self.job_numbers = jobs;
+        let must = matches!(self.of, Kind::Gpu | Kind::Power);
+        let mut numbers = Vec::with_capacity(self.rows);
+        let gpus = self.gpu.as_ref().filter(|gpus| gpus.null_count() < self.rows);
+        for row in 0..self.rows {
+            let key = self.node.key(row);
+            let gpu = match gpus.filter(|gpus| gpus.is_valid(row)) {
+                Some(gpus) => u8::try_from(gpus.value(row)).unwrap_or(NO_GPU),
+                None if must => NO_GPU,
+                None => 0,
+            };
+            if gpu == NO_GPU {
+                return Err(ReplayError::Null { path: path.into(), column: "gpu", row: self.first_row + row as u64 });
+            }
+            numbers.push(key.map_or(0, |key| nodes[key]) << 8 | u32::from(gpu));
         }
+        self.numbers = numbers;
+        Ok(())
+    }
+
+    /// The rows that are judged, in the order of their arrival, those of the same instant in that of the file: arrival and row.
+    pub(super) fn by_arrival(&self, since: i64) -> Vec<(i64, u32)> {
+        let stamps = self.ts.values();
+        let arrivals: Cow<'_, [i64]> = match &self.arrived_at {
+            None => Cow::Borrowed(stamps),
+            Some(arrivals) if arrivals.null_count() == 0 => Cow::Borrowed(arrivals.values()),
+            Some(arrivals) => arrivals.iter().zip(stamps).map(|(arrival, ts)| arrival.unwrap_or(*ts)).collect(),
+        };
+        let (first, last) = arrivals.iter().fold((i64::MAX, i64::MIN), |(low, high), &at| (low.min(at), high.max(at)));
+        let is_judged = |row: usize| arrivals[row] > since && !self.is_backlog(row);
+        let rows = (0..self.rows).filter(|&row| is_judged(row));
+        if last.saturating_sub(first) > i64::from(u32::MAX) {
+            let mut rows: Vec<(i64, u32)> = rows.map(|row| (arrivals[row], row as u32)).collect();
+            rows.sort_unstable();
+            return rows;
+        }
+        // Both in one number: that is sorted twice as fast.
+        let mut rows: Vec<u64> = rows.map(|row| ((arrivals[row] - first) as u64) << 32 | row as u64).collect();
+        rows.sort_unstable();
+        rows.into_iter().map(|row| (first + (row >> 32) as i64, row as u32)).collect()
     }
 
     /// The GPU that the row is about, if it is about one.
     pub(super) fn gpu_index(&self, row: usize) -> Option<u8> {
-        self.gpu.as_ref().filter(|gpus| gpus.is_valid(row)).map(|gpus| gpus.value(row) as u8)
+        self.gpu.as_ref().filter(|gpus| gpus.is_valid(row)).map(|_| self.numbers[row] as u8)
+    }
+
+    /// Number of the row's node.
+    pub(super) fn node_number(&self, row: usize) -> u32 {
+        self.numbers[row] >> 8
+    }
+
+    /// By row, the number of its node × 256 + the index of its GPU.
+    pub(super) fn gpu_numbers(&self) -> &[u32] {
+        &self.numbers
+    }
+
+    /// Number of the row's job, or what else it says of it.
+    pub(super) fn job_number(&self, row: usize) -> u32 {
+        let Some(jobs) = &self.job else { return NOT_SAID };
+        match jobs.key(row) {
+            Some(key) => self.job_numbers[key],
+            None if self.says_more_than_power(row) => IDLE,
+            None => NOT_SAID,
+        }
+    }
+
+    pub(super) fn gpu_metric(&self, metric: GpuMetric) -> Option<&Numbers> {
+        self.gpu_metrics.iter().find(|(of, _)| *of == metric).map(|(_, column)| column)
+    }
+
+    /// Of what an agent had kept on its disk: the judging has never had it.
+    fn is_backlog(&self, row: usize) -> bool {
+        self.backlog.as_ref().is_some_and(|backlog| backlog.is_valid(row) && backlog.value(row))
     }
 
     pub(super) fn is_of_meters(&self) -> bool {
@@ -176,43 +242,6 @@ impl Chunk {
     /// The kind of the event that the row tells of.
     pub(super) fn event(&self, row: usize) -> Option<&str> {
         self.event.as_ref()?.of(row)
-    }
-
-    /// Number of the row's node.
-    pub(super) fn node_number(&self, row: usize) -> u32 {
-        self.node.key(row).map_or(0, |key| self.node_numbers[key])
-    }
-
-    /// Number of the node and index of the GPU.
-    pub(super) fn gpu_number(&self, row: usize) -> u32 {
-        self.node_number(row) << 8 | u32::from(self.gpu_index(row).unwrap_or(0))
-    }
-
-    /// Number of the row's job, or what else it says of it.
-    pub(super) fn job_number(&self, row: usize) -> u32 {
-        let Some(jobs) = &self.job else { return NOT_SAID };
-        match jobs.key(row) {
-            Some(key) => self.job_numbers[key],
-            None if self.says_more_than_power(row) => IDLE,
-            None => NOT_SAID,
-        }
-    }
-
-    pub(super) fn gpu_metric(&self, metric: GpuMetric) -> Option<&Numbers> {
-        self.gpu_metrics.iter().find(|(of, _)| *of == metric).map(|(_, column)| column)
-    }
-
-    /// Of what an agent had kept on its disk: the judging has never had it.
-    pub(super) fn is_backlog(&self, row: usize) -> bool {
-        self.backlog.as_ref().is_some_and(|backlog| backlog.is_valid(row) && backlog.value(row))
-    }
-
-    /// Microseconds since the epoch.
-    pub(super) fn arrival(&self, row: usize) -> i64 {
-        match &self.arrived_at {
-            Some(stamps) if stamps.is_valid(row) => stamps.value(row),
-            _ => self.ts.value(row),
-        }
     }
 
     /// Whether the row holds more than its keys and its power. One that does not says nothing about the job either.

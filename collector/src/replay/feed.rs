@@ -2,7 +2,8 @@
 
 use super::chunk::Chunk;
 use super::page::{Gpus, IDLE, NOT_SAID, Page, Part, Places};
-use super::{LastRevisions, Progress};
+use super::states::States;
+use super::{LastRevisions, Progress, ReplayError};
 use crate::fleet::{GpuSlot, JobSlot, NodeSlot};
 use crate::judge::Judge;
 use crate::report::Recorder;
@@ -22,6 +23,8 @@ pub(super) struct Feed<'a> {
     pub(super) rows_total: u64,
     pub(super) fed: Fed,
     pub(super) slots: Slots,
+    /// What the judging became at these instants without what came before.
+    pub(super) later: States,
 }
 
 #[derive(Debug, Default)]
@@ -32,13 +35,16 @@ pub(super) struct Fed {
 
 impl Feed<'_> {
     /// False: what follows has arrived after the end.
-    pub(super) fn page(&mut self, page: Page, progress: &mut impl FnMut(Progress)) -> bool {
+    pub(super) fn page(&mut self, page: Page, progress: &mut impl FnMut(Progress)) -> Result<bool, ReplayError> {
         let mut next = vec![0; page.parts.len()];
         self.slots.learn(&page);
         for run in &page.runs {
             let at = Micros(run.arrival);
             if self.until.is_some_and(|until| at > until) {
-                return false;
+                return Ok(false);
+            }
+            if self.later.is_due(run.arrival) {
+                self.begin_anew(run.arrival)?;
             }
             self.advance(at);
             let rows = next[run.part as usize]..next[run.part as usize] + run.rows as usize;
@@ -53,7 +59,17 @@ impl Feed<'_> {
         if let Some((_, at)) = self.fed.span {
             progress(Progress { rows: self.fed.rows, rows_total: self.rows_total, at });
         }
-        true
+        Ok(true)
+    }
+
+    fn begin_anew(&mut self, arrival: i64) -> Result<(), ReplayError> {
+        self.last.take(self.judge);
+        if let Some(learned) = self.later.take(arrival)? {
+            *self.judge = learned.judge;
+            self.last.begin_anew(self.judge, learned.at);
+            self.slots.forget();
+        }
+        Ok(())
     }
 
     fn advance(&mut self, at: Micros) {
@@ -86,6 +102,14 @@ impl Slots {
         self.nodes.resize(self.node_names.len(), None);
         self.gpus.resize(self.node_names.len() << 8, None);
         self.jobs.resize(self.job_names.len(), None);
+    }
+
+    /// They are another judge's.
+    fn forget(&mut self) {
+        self.nodes.fill(None);
+        self.gpus.fill(None);
+        self.jobs.fill(None);
+        self.identified.clear();
     }
 
     fn node(&mut self, number: u32, judge: &mut Judge) -> NodeSlot {

@@ -78,7 +78,7 @@ impl Gpus {
     pub(super) fn gather(places: Places) -> Self {
         let any = |has: fn(&Chunk) -> bool| places.chunks.iter().any(|chunk| has(chunk));
         let (has_power, has_jobs) = (any(|chunk| chunk.power.is_some()), any(|chunk| chunk.job.is_some()));
-        let gpus = places.gather(|chunk| chunk, |chunk, row| chunk.gpu_number(row));
+        let gpus = places.gather(Chunk::gpu_numbers, |numbers, row| numbers[row]);
         let ts = places.gather(|chunk| chunk.ts.values(), |ts, row| ts[row]);
         let power = has_power.then(|| places.gather(|chunk| chunk.power.as_ref(), |power, row| figure(*power, row)));
         let jobs = has_jobs.then(|| places.gather(|chunk| chunk, |chunk, row| chunk.job_number(row)));

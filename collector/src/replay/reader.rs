@@ -20,9 +20,9 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// Rows that arrive at the same instant are judged in the order of the files.
-    pub(super) fn open(files: Vec<(Kind, PathBuf)>) -> Result<Self, ReplayError> {
-        let sources = files.into_iter().map(|(kind, path)| Source::new(kind, path)).collect::<Result<_, _>>()?;
+    /// Rows that arrived up to `since` are left out; those that arrive at the same instant are judged in the order of the files.
+    pub(super) fn open(files: Vec<(Kind, PathBuf)>, since: i64) -> Result<Self, ReplayError> {
+        let sources = files.into_iter().map(|(kind, path)| Source::new(kind, path, since)).collect::<Result<_, _>>()?;
         Ok(Self { sources, nodes: Numbers::default(), jobs: Numbers::default() })
     }
 

@@ -5,6 +5,8 @@ use super::chunk::{Chunk, wanted};
 use super::files::Kind;
 use super::numbers::{Known, Numbers};
 use super::page::Places;
+use crate::fleet::GpuMetric;
+use crate::recorder::CREATOR;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 use parquet::file::statistics::Statistics;
@@ -34,6 +36,10 @@ pub(super) struct Source {
     /// What is read, in the order of arrival; so much of it has gone.
     waiting: Vec<Waiting>,
     gone: usize,
+    /// To be used again.
+    merged: Vec<Waiting>,
+    /// What arrived up to then is known already.
+    since: i64,
     /// Chunks with rows that wait; the number of the first one.
     chunks: VecDeque<(Arc<Chunk>, usize)>,
     first_chunk: u32,
@@ -57,7 +63,7 @@ enum State {
 
 impl Source {
     /// Reads the file's footer only.
-    pub(super) fn new(kind: Kind, path: PathBuf) -> Result<Self, ReplayError> {
+    pub(super) fn new(kind: Kind, path: PathBuf, since: i64) -> Result<Self, ReplayError> {
         let builder = builder(&path)?;
         let rows_total = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or(0);
         let frontier = minima(&builder, "ts").and_then(|minima| minima.into_iter().min()).unwrap_or(i64::MIN);
@@ -72,6 +78,8 @@ impl Source {
             arrivals,
             waiting: Vec::new(),
             gone: 0,
+            merged: Vec::new(),
+            since,
             chunks: VecDeque::new(),
             first_chunk: 0,
             nodes: Known::default(),
@@ -101,8 +109,9 @@ impl Source {
         };
         let batch = batch.map_err(|source| ReplayError::Rows { path: self.path.clone(), source })?;
         let mut chunk = Chunk::new(&batch, self.kind, &self.path, self.rows_read)?;
-        chunk.node_numbers = self.nodes.numbers(&chunk.node, nodes);
-        chunk.job_numbers = chunk.job.as_ref().map(|names| self.jobs.numbers(names, jobs)).unwrap_or_default();
+        let nodes = self.nodes.numbers(&chunk.node, nodes);
+        let jobs = chunk.job.as_ref().map(|names| self.jobs.numbers(names, jobs)).unwrap_or_default();
+        chunk.number(&nodes, jobs, &self.path)?;
         let waiting = self.wait(&chunk);
         self.frontier = chunk.ts.values().iter().copied().fold(self.frontier, i64::max);
         self.rows_read += chunk.rows as u64;
@@ -116,15 +125,15 @@ impl Source {
     /// Gives how many rows of the chunk are judged.
     fn wait(&mut self, chunk: &Chunk) -> usize {
         let number = self.first_chunk + self.chunks.len() as u32;
-        self.waiting.drain(..std::mem::take(&mut self.gone));
-        let before = self.waiting.len();
-        let judged = (0..chunk.rows).filter(|&row| !chunk.is_backlog(row));
-        let rows = judged.map(|row| Waiting { arrival: chunk.arrival(row), chunk: number, row: row as u32 });
-        self.waiting.extend(rows);
-        self.waiting[before..].sort_unstable();
-        // Two runs that are in order.
-        self.waiting.sort();
-        self.waiting.len() - before
+        let new: Vec<Waiting> =
+            chunk.by_arrival(self.since).into_iter().map(|(arrival, row)| Waiting { arrival, chunk: number, row }).collect();
+        let waiting = &self.waiting[self.gone..];
+        let mut merged = std::mem::take(&mut self.merged);
+        merged.clear();
+        merge(waiting, &new, &mut merged);
+        self.gone = 0;
+        self.merged = std::mem::replace(&mut self.waiting, merged);
+        new.len()
     }
 
     /// Rows that arrived before.
@@ -162,12 +171,33 @@ impl Source {
     fn open(&self) -> Result<ParquetRecordBatchReader, ReplayError> {
         let builder = builder(&self.path)?;
         let schema = builder.schema().clone();
-        let wanted = schema.fields().iter().enumerate().filter(|(_, field)| wanted(self.kind, field.name()));
+        // What a collector puts there its events say too, and that is what it has judged.
+        let ours = builder.metadata().file_metadata().created_by().is_some_and(|by| by.starts_with(CREATOR));
+        let is_wanted = |name: &str| wanted(self.kind, name) && !(ours && name == GpuMetric::Xid.name());
+        let wanted = schema.fields().iter().enumerate().filter(|(_, field)| is_wanted(field.name()));
         let mask = ProjectionMask::roots(builder.parquet_schema(), wanted.map(|(index, _)| index));
         let rows = if self.kind == Kind::Power { POWER_ROWS } else { CHUNK_ROWS };
         let reader = builder.with_projection(mask).with_batch_size(rows).build();
         reader.map_err(|source| ReplayError::Parquet { path: self.path.clone(), source })
     }
+}
+
+/// Both are in order; of rows that arrived at the same instant those that were read first come first.
+fn merge(mut one: &[Waiting], mut other: &[Waiting], merged: &mut Vec<Waiting>) {
+    merged.reserve(one.len() + other.len());
+    while let (Some(first), Some(second)) = (one.first(), other.first()) {
+        if first.arrival <= second.arrival {
+            let run = one.iter().take_while(|row| row.arrival <= second.arrival).count();
+            merged.extend_from_slice(&one[..run]);
+            one = &one[run..];
+        } else {
+            let run = other.iter().take_while(|row| row.arrival < first.arrival).count();
+            merged.extend_from_slice(&other[..run]);
+            other = &other[run..];
+        }
+    }
+    merged.extend_from_slice(one);
+    merged.extend_from_slice(other);
 }
 
 fn builder(path: &PathBuf) -> Result<ParquetRecordBatchReaderBuilder<File>, ReplayError> {
