@@ -139,7 +139,8 @@ fn run(
     let mut feed = Feed { judge: &mut judge, last: &mut last, report, until, rows_total, fed, slots, later: states };
     std::thread::scope(|scope| {
         let (sender, pages) = sync_channel(PAGES_AHEAD);
-        scope.spawn(move || reader.run(&sender));
+        let reading = std::thread::Builder::new().name("replay-reader".into()).spawn_scoped(scope, move || reader.run(&sender));
+        reading.map_err(|source| ReplayError::Folder { path: folder.into(), source })?;
         for page in pages {
             if !feed.page(page?, &mut progress)? {
                 break;

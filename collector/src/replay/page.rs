@@ -9,7 +9,7 @@ use std::sync::Arc;
 pub(super) const NOT_SAID: u32 = u32::MAX;
 pub(super) const IDLE: u32 = u32::MAX - 1;
 /// Rows that are turned at once.
-const BLOCK_ROWS: usize = 512;
+const BLOCK_ROWS: usize = 64;
 
 /// Some of the rows of all files.
 #[derive(Default)]
