@@ -276,11 +276,18 @@ impl Judge {
     }
 
     pub fn put_gpu(&mut self, gpu: GpuSlot, metric: GpuMetric, ts: Micros, value: f64) {
-        self.gpu_seconds.put(gpu.0 as usize, metric as usize, ts, value);
+        self.gpu_seconds.put(gpu.0 as usize, metric as usize, ts, metric.as_recorded(value));
+    }
+
+    /// Several metrics of a GPU at the same instant, as [`Self::put_gpu`] takes them one by one; NaN: it says nothing of that.
+    #[inline]
+    pub fn put_gpu_row(&mut self, gpu: GpuSlot, ts: Micros, metrics: &[GpuMetric], values: &[f64]) {
+        let values = metrics.iter().zip(values).map(|(metric, value)| (*metric as usize, metric.as_recorded(*value)));
+        self.gpu_seconds.put_row(gpu.0 as usize, ts, values);
     }
 
     pub fn put_node(&mut self, node: NodeSlot, metric: NodeMetric, ts: Micros, value: f64) {
-        self.node_seconds.put(node.0 as usize, metric as usize, ts, value);
+        self.node_seconds.put(node.0 as usize, metric as usize, ts, metric.as_recorded(value));
     }
 
     /// Which job the GPU works for from now on. None: idle.

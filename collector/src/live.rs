@@ -19,7 +19,7 @@ use crate::alerts::{AlertsConfig, Announced};
 use crate::ingest::{Decoded, Identity};
 use crate::judge::Judge;
 use crate::metrics::Metrics;
-use crate::recorder::Recorder;
+use crate::recorder::{Given, Learned, Recorder};
 use crate::report::Log;
 use crate::state::{Basis, Snapshot};
 use crate::store::{Kept, Store, StoreConfig, StoreError, Told};
@@ -90,6 +90,8 @@ pub(crate) struct Live {
     log: Arc<Log>,
     /// Late and ahead samples, as of the last view.
     misplaced_seen: (u64, u64),
+    /// Of the last batch. Each has a time of its own, and none is before another: a recording has them in this order.
+    arrived_at: Micros,
 }
 
 impl Live {
@@ -139,7 +141,9 @@ impl Live {
             gap,
             metrics,
             view: watch::channel(Arc::default()).0,
+            arrived_at: Micros::now(),
         };
+        live.tend_recording();
         // Whether the directory can be written must show at the start.
         let snapshot = live.snapshot();
         live.saving.write(&snapshot, live.gap.as_ref().map(|watch| &watch.gap))?;
@@ -177,7 +181,7 @@ impl Live {
                 _ = publish.tick() => {
                     self.metrics.queue_batches.set(inbound.len() as i64);
                     self.publish();
-                    self.recording.iter_mut().for_each(|recording| recording.tend(&mut self.nodes));
+                    self.tend_recording();
                     self.saving.tend();
                     self.look_for_gap();
                 }
@@ -205,7 +209,11 @@ impl Live {
     fn take(&mut self, message: Message) {
         match message {
             Message::Join { joining, reply } => {
+                let known = self.judge.fleet().nodes().len();
                 let slot = (!joining.backlog).then(|| self.judge.fleet_mut().node(&joining.node));
+                if self.judge.fleet().nodes().len() > known {
+                    self.recording.iter_mut().for_each(Recording::disturb);
+                }
                 let recording = self.recording.as_mut().filter(|_| self.nodes.has_room(&joining.node));
                 let kept = recording.map(|recording| recording.join(&joining));
                 let (joined, lost) = self.nodes.join(&joining, slot, kept);
@@ -233,12 +241,24 @@ impl Live {
         }
     }
 
+    fn tend_recording(&mut self) {
+        let Some(recording) = &mut self.recording else { return };
+        recording.tend(&mut self.nodes);
+        if let Some(anew) = recording.state_due() {
+            let Basis { config, places } = Basis::clone(&self.basis);
+            recording.learn(Learned { at: self.arrived_at, anew, config, places, judge: self.judge.clone() });
+        }
+    }
+
     fn batch(&mut self, node: String, stream: u64, batch: Decoded) {
-        let now = Micros::now();
+        let now = Micros::now().max(self.arrived_at + 1);
+        self.arrived_at = now;
+        let mut judged = false;
         match self.nodes.accept(&node, stream, batch.sequence, batch.samples, now) {
             nodes::Accepted::New { slot, lost } => {
                 match slot {
                     Some(slot) => {
+                        judged = true;
                         self.judge.advance(now);
                         put::batch(&mut self.judge, slot, &batch);
                     }
@@ -256,7 +276,7 @@ impl Live {
         if let Some(recording) = &mut self.recording
             && let Some((spool, backlog)) = self.nodes.spool(&node, stream)
         {
-            recording.offer(node, spool, backlog, now, batch);
+            recording.offer(Given::new(node, spool, backlog, now, batch), judged);
         }
     }
 

@@ -47,7 +47,7 @@ impl Judge {
         if let Some((second, columns)) = newest {
             let at = Micros((second + 1) * 1_000_000);
             self.judge_faults(at, &columns);
-            self.latest = Some(columns);
+            self.gpu_seconds.give_back(self.latest.replace(columns));
             self.close_quiet(at);
         }
     }

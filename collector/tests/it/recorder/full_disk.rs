@@ -3,7 +3,7 @@
 use super::process::{Process, batch, configure};
 use super::samples;
 use crate::agent::Agent;
-use crate::collector::DEADLINE;
+use crate::collector::{DEADLINE, get_from};
 use gridstep_wire::pb::agent_message::Kind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -51,6 +51,8 @@ async fn a_full_disk_stops_nothing_but_the_recording() {
     let _ = std::fs::write(&filler, vec![0; 5 << 20]);
     agent.send(Kind::Batch(batches[1].clone())).await;
     until(&process, "gridstep_recorder_failing 1\n").await;
+    let said = async { while !get_from(process.http, "/readyz").await.contains("recording fails") {} };
+    tokio::time::timeout(DEADLINE, said).await.unwrap();
     agent.send(Kind::Batch(batches[2].clone())).await;
     let ack = agent.ack_until(|ack| ack.received == 3).await;
     assert_eq!(ack.durable, 1);
