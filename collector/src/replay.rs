@@ -17,11 +17,11 @@ use crate::incidents::Incident;
 use crate::judge::{Judge, JudgeConfig};
 use crate::report::{Facts, Recorder, Report};
 use crate::topology;
-use gridstep_wire::Micros;
-use std::collections::HashMap;
 use feed::Feed;
+use gridstep_wire::Micros;
 use reader::Reader;
 use states::States;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
 

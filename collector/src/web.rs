@@ -154,7 +154,9 @@ async fn readyz(State(web): State<Web>) -> (StatusCode, &'static str) {
         true => (StatusCode::SERVICE_UNAVAILABLE, "checkpoints fail\n"),
         false => match healthz(State(web.clone())).await {
             // The judging goes on: whoever sends nobody here for that makes it blind.
-            (StatusCode::OK, _) if web.view().recording_failed => (StatusCode::OK, "ok, but recording fails: agents keep what they send\n"),
+            (StatusCode::OK, _) if web.view().recording_failed => {
+                (StatusCode::OK, "ok, but recording fails: agents keep what they send\n")
+            }
             health => health,
         },
     }

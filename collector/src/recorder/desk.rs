@@ -330,7 +330,8 @@ fn gpu_texts(rows: &mut Rows, table: &Table, picked: &[u32], side: &mut Side, na
         }
         let xid = gpu.xid.take_if(|(_, at)| *at <= ts.0);
         xids.push(xid.map_or(f64::NAN, |(code, _)| code.into()));
-    }    let all = rows.len();
+    }
+    let all = rows.len();
     let column = &mut rows.figures[1 + GpuMetric::Xid as usize];
     // An agent may say it by itself.
     if column.len() + xids.len() == all {

@@ -171,7 +171,9 @@ fn run(what: &str, seconds: i64, folder: &Path, keep: bool, tables: fn(usize, i6
 fn sixteen_thousand_gpus() {
     let folder = tempfile::tempdir().unwrap();
     run("power-*", 8, folder.path(), false, |node, batch| vec![power(node, batch)]);
-    run("gpu-*", 8, folder.path(), false, |node, batch| both(node, batch).drain(..).filter(|table| table.jobs.is_some()).collect());
+    run("gpu-*", 8, folder.path(), false, |node, batch| {
+        both(node, batch).drain(..).filter(|table| table.jobs.is_some()).collect()
+    });
 }
 
 /// Into the folder RECORDING, so many SECONDS (120).

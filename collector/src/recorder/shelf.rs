@@ -98,8 +98,14 @@ mod tests {
     #[test]
     fn the_oldest_files_go_first() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["state-3-0.json", "late-gpu-5-0.parquet", "power-3-0.parquet", "power-9-0.parquet", "gpu-000.parquet", "topology.csv"]
-        {
+        for name in [
+            "state-3-0.json",
+            "late-gpu-5-0.parquet",
+            "power-3-0.parquet",
+            "power-9-0.parquet",
+            "gpu-000.parquet",
+            "topology.csv",
+        ] {
             fs::write(folder.path().join(name), [0; 10]).unwrap();
         }
         let mut shelf = Shelf::open(folder.path()).unwrap();

@@ -231,9 +231,7 @@ fn minima(builder: &ParquetRecordBatchReaderBuilder<File>, stamps: &str) -> Opti
         let column = group.column(column);
         match column.statistics() {
             // A row without it arrives at its stamp.
-            Some(Statistics::Int64(statistics)) if !field.is_nullable() || stamps == "ts" => {
-                statistics.min_opt().copied()
-            }
+            Some(Statistics::Int64(statistics)) if !field.is_nullable() || stamps == "ts" => statistics.min_opt().copied(),
             _ => None,
         }
     });
