@@ -199,8 +199,8 @@ impl Put<'_> {
                 _ => Said::default(),
             };
             let this = Said { node: column.node.is_some(), ..gpu };
-            for (said, value) in said.iter_mut().zip(&column.values) {
-                said.add(if value.is_some() { this } else { Said::default() });
+            for (said, value) in said.iter_mut().zip(table.values(column)) {
+                said.add(if value.is_nan() { Said::default() } else { this });
             }
         }
         for (said, job) in said.iter_mut().zip(table.jobs.iter().flatten()) {
@@ -242,8 +242,8 @@ impl Put<'_> {
             // Two metrics of the same name: the first one holds.
             let free = |place: &usize| rows.figures.get(*place).is_some_and(|column| column.len() == before);
             if let Some(place) = place.filter(free) {
-                let values = picked.iter().map(|&row| column.values[row as usize].unwrap_or(f64::NAN));
-                rows.figures[place].extend(values);
+                let values = table.values(column);
+                rows.figures[place].extend(picked.iter().map(|&row| values[row as usize]));
             }
         }
         match kind {

@@ -3,7 +3,7 @@
 use super::desk::Desk;
 use super::{Given, MarkMap};
 use crate::fleet::GpuMetric;
-use crate::ingest::{Column, Decoded, GpuTarget, Identity, Table};
+use crate::ingest::{Decoded, GpuTarget, Identity, Table};
 use gridstep_wire::Micros;
 use std::path::Path;
 use std::time::Duration;
@@ -43,24 +43,25 @@ fn power(node: usize, batch: i64) -> Table {
     let watts = rows.iter().map(|&(gpu, ts)| {
         let level = 400.0 + 250.0 * noise(ts.div_euclid(STEP_SECONDS * 1_000_000));
         let own = (node % 90) as f64 / 10.0 + 30.0 * noise((node as i64 * 8 + i64::from(gpu)) ^ ts);
-        Some(((level + own) * 1000.0).round() / 1000.0)
+        ((level + own) * 1000.0).round() / 1000.0
     });
-    let column = Column { gpu: Some(GpuTarget::Power), node: None, values: watts.collect() };
-    let rows = rows.iter().map(|&(gpu, ts)| Some((Some(gpu), Micros(ts)))).collect();
-    Table { rows, columns: vec![column], stamp_error_us: 20_000, jobs: None }
+    let mut table = Table::new(rows.iter().map(|&(gpu, ts)| (Some(gpu), Micros(ts))).collect());
+    table.push(Some(GpuTarget::Power), None, watts);
+    table.stamp_error_us = 20_000;
+    table
 }
 
 /// All else, once a second.
 fn sweep(node: usize, second: i64) -> Table {
     let ts = T0 + second * 1_000_000 + phase(node) * 3;
-    let column = |metric: &GpuMetric| {
-        let value = |gpu: i64| value(*metric, noise((node as i64 * 8 + gpu) << 32 ^ second << 8 ^ *metric as i64), second);
-        Column { gpu: Some(GpuTarget::Metric(*metric)), node: None, values: (0..8).map(|gpu| Some(value(gpu))).collect() }
-    };
-    let rows = (0..8).map(|gpu| Some((Some(gpu), Micros(ts)))).collect();
-    let jobs = Some(vec![Some(Some(format!("job{}", node / 64).as_str().into())); 8]);
-    let told = GpuMetric::ALL.iter().filter(|metric| **metric != GpuMetric::Xid);
-    Table { rows, columns: told.map(column).collect(), stamp_error_us: 20_000, jobs }
+    let mut table = Table::new((0..8).map(|gpu| (Some(gpu), Micros(ts))).collect());
+    for &metric in GpuMetric::ALL.iter().filter(|metric| **metric != GpuMetric::Xid) {
+        let value = |gpu: i64| value(metric, noise((node as i64 * 8 + gpu) << 32 ^ second << 8 ^ metric as i64), second);
+        table.push(Some(GpuTarget::Metric(metric)), None, (0..8).map(value));
+    }
+    table.jobs = Some(vec![Some(Some(format!("job{}", node / 64).as_str().into())); 8]);
+    table.stamp_error_us = 20_000;
+    table
 }
 
 /// As the wire has it.

@@ -8,9 +8,9 @@ use super::pace::Pace;
 use super::speed::Speed;
 use super::stall::Stall;
 use super::trace::{KEEP, Trace};
-use super::{Finding, JobFinding, Without};
+use super::{Finding, JobFinding, Remembered, Without};
 use crate::align::seconds::Second;
-use crate::fleet::{Fleet, GpuSlot, JobSlot};
+use crate::fleet::{Fleet, GpuSlot, JobSlot, NodeSlot};
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -56,6 +56,7 @@ pub struct Input<'a> {
     pub members: &'a [GpuSlot],
     pub fleet: &'a Fleet,
     pub without: Without,
+    pub remembered: &'a Remembered,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -93,7 +94,33 @@ pub struct JobJudge {
     pub(super) suspected: Option<usize>,
 }
 
+impl Input<'_> {
+    fn remembered(&self, job: JobSlot, gpu: GpuSlot) -> Option<f64> {
+        let node = self.fleet.node_of(gpu);
+        self.offset_before(job, node, Some(self.fleet.gpus()[gpu.0 as usize].index))
+    }
+
+    fn remembered_node(&self, job: JobSlot, node: NodeSlot) -> Option<f64> {
+        self.offset_before(job, node, None)
+    }
+
+    fn offset_before(&self, job: JobSlot, node: NodeSlot, gpu: Option<u8>) -> Option<f64> {
+        if self.remembered.is_empty() {
+            return None;
+        }
+        let key = (self.fleet.job_name(job).to_owned(), self.fleet.node_name(node).to_owned(), gpu);
+        self.remembered.get(&key).copied()
+    }
+}
+
 impl JobJudge {
+    /// Of GPUs and of nodes. None before they are known.
+    pub(super) fn offsets(&self) -> (impl Iterator<Item = (GpuSlot, f64)> + '_, impl Iterator<Item = (NodeSlot, f64)> + '_) {
+        let gpus = self.members.iter().filter(|(_, member)| self.learned && !member.from_the_start);
+        let nodes = self.nodes.iter().filter(|(_, node)| self.learned && !node.from_the_start);
+        (gpus.map(|(&gpu, member)| (GpuSlot(gpu), member.offset)), nodes.map(|(&node, trace)| (NodeSlot(node), trace.offset)))
+    }
+
     pub fn judge(&mut self, job: JobSlot, input: &Input<'_>) -> (Vec<Finding>, Option<JobFinding>) {
         if input.members.is_empty() {
             *self = Self::default();
@@ -130,7 +157,7 @@ impl JobJudge {
             }
         }
         if !self.learned {
-            self.finish_learning(input.without);
+            self.finish_learning(job, input);
         }
         let found = if look { self.compare_members(job, input) } else { Default::default() };
         let since = self.suspected.map_or(usize::MAX, |at| self.age - at);
@@ -162,24 +189,27 @@ impl JobJudge {
         }
     }
 
-    fn finish_learning(&mut self, without: Without) {
+    fn finish_learning(&mut self, job: JobSlot, input: &Input<'_>) {
+        let without = input.without;
         let unit = self.pace.unit();
         if self.age < LEARN.0.max(LEARN.1 * unit).min(200) {
             return;
         }
         self.learned = true;
         let seconds = self.age.min(KEEP - 1);
-        for member in self.members.values_mut() {
+        for (&gpu, member) in &mut self.members {
+            let mean = || input.remembered(job, GpuSlot(gpu)).unwrap_or_else(|| member.trace.mean(seconds));
             // A culprit is held to its peers.
-            member.offset = if member.from_the_start || without.memory { 0.0 } else { member.trace.mean(seconds) };
+            member.offset = if member.from_the_start || without.memory { 0.0 } else { mean() };
             if member.from_the_start {
                 (member.past, member.turns) = (None, 0);
             } else {
                 member.trace.clear();
             }
         }
-        for node in self.nodes.values_mut() {
-            node.offset = if node.from_the_start || without.memory { 0.0 } else { node.trace.mean(seconds) };
+        for (&slot, node) in &mut self.nodes {
+            let mean = || input.remembered_node(job, NodeSlot(slot)).unwrap_or_else(|| node.trace.mean(seconds));
+            node.offset = if node.from_the_start || without.memory { 0.0 } else { mean() };
             if !node.from_the_start {
                 node.trace.clear();
             }

@@ -1,9 +1,9 @@
 //! The flight recorder: what agents send is in closed files, once, whatever happens.
 
 mod contract;
-mod full_disk;
+pub(crate) mod full_disk;
 mod kill;
-mod process;
+pub(crate) mod process;
 mod readers;
 mod replayed;
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The collector with a file system of its own at the directory. None: this user may not mount.
-fn mounting(directory: &Path) -> Option<Vec<String>> {
+pub(crate) fn mounting(directory: &Path) -> Option<Vec<String>> {
     let mount = format!("mount -t tmpfs -o size=4m recording {} && exec \"$@\"", directory.display());
     let words = ["unshare", "--map-root-user", "--mount", "sh", "-c", &mount, "sh"].map(str::to_owned);
     let can = std::process::Command::new(&words[0]).args(&words[1..]).arg("true").output().unwrap();
@@ -20,7 +20,7 @@ fn mounting(directory: &Path) -> Option<Vec<String>> {
     Some(words.into())
 }
 
-async fn until(process: &Process, line: &str) {
+pub(crate) async fn until(process: &Process, line: &str) {
     let seen = async {
         while !process.metrics().await.contains(line) {
             tokio::time::sleep(Duration::from_millis(50)).await;
