@@ -66,7 +66,7 @@ impl JobJudge {
         }
         let (peers, peers_past) = self.facts_of_peers(input, &nobody());
         let holder = self.only_holder(input, |gpu| {
-            let member = &self.members[&gpu];
+            let member = self.known(gpu);
             let verdict = cause::explain(&member.facts.row(), Some(&member.past()?), &peers, peers_past.as_ref(), fall, true);
             let of_links = matches!(verdict.cause, Cause::NetworkSlow | Cause::NvlinkErrors | Cause::PcieDegraded);
             let lasts = window >= LASTS.0.max(LASTS.1 * self.pace.unit());
@@ -92,8 +92,7 @@ impl JobJudge {
             return None;
         }
         let (peers, _) = self.facts_of_peers(input, &nobody());
-        let holder =
-            self.only_holder(input, |gpu| bad_link(&self.members[&gpu].facts.row(), &self.members[&gpu].past()?, &peers))?;
+        let holder = self.only_holder(input, |gpu| bad_link(&self.known(gpu).facts.row(), &self.known(gpu).past()?, &peers))?;
         let mut finding = self.of_holder(job, at, input, holder, peers);
         finding.communicates = Some(communicates);
         Some(finding)
@@ -102,7 +101,7 @@ impl JobJudge {
     /// The node that has something, if it is the only one.
     fn only_holder(&self, input: &Input<'_>, has: impl Fn(u32) -> Option<Verdict>) -> Option<Holder> {
         let mut holders: BTreeMap<u32, Vec<(u32, Verdict)>> = BTreeMap::new();
-        for &gpu in self.members.keys() {
+        for &gpu in self.members.slots() {
             if let Some(verdict) = has(gpu) {
                 holders.entry(input.fleet.node_of(GpuSlot(gpu)).0).or_default().push((gpu, verdict));
             }

@@ -22,7 +22,7 @@ impl JobJudge {
         if !self.learned || !long || stage.is_empty() || 2 * stage.len() > self.nodes.len() {
             return None;
         }
-        let steady = |node: &u32| self.nodes[node].trace.steady(window, STAGE_PARTS) == STAGE_PARTS;
+        let steady = |node: &u32| self.nodes.trace(*node).steady(window, STAGE_PARTS) == STAGE_PARTS;
         let step = self.pace.step();
         let seconds = (window as f64 / step).round() * step;
         let fall = self.speed.fall(seconds);
@@ -32,7 +32,7 @@ impl JobJudge {
         if fall.is_nan() || fall < least || !stage.iter().all(steady) {
             return None;
         }
-        let onset = stage.iter().map(|node| self.nodes[node].trace.onset(window)).max().unwrap_or(window);
+        let onset = stage.iter().map(|&node| self.nodes.trace(node).onset(window)).max().unwrap_or(window);
         let since = self.times.get(self.times.len().saturating_sub(onset)).copied().unwrap_or(scene.input.second);
         Some(JobFinding {
             job: scene.job,

@@ -5,6 +5,7 @@ mod case;
 pub(crate) mod cost;
 mod fault;
 mod fleet;
+pub(crate) mod healthy;
 mod job;
 mod readings;
 mod score;
