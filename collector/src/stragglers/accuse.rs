@@ -28,6 +28,9 @@ const LEAST_STEP: f64 = 0.03;
 const ALARM_NODE: f64 = 10.0;
 /// Without a fact a window is at least so long, seconds and steps.
 const LONG: (usize, usize) = (20, 6);
+/// The same of what is so many times as striking as it has to be.
+const STRIKING: f64 = 2.0;
+const LESS_LONG: (usize, usize) = (12, 4);
 /// Without a fact a job is at least so old, seconds and steps.
 const OLD: (usize, usize) = (150, 20);
 /// The same of one that has been far from all others since the job began.
@@ -196,8 +199,10 @@ impl JobJudge {
             (false, _) if accused.gpu.is_none() && (accused.score < ALARM_NODE || accused.effect < LEAST_LEVEL) => false,
             (false, _) => {
                 let (age, steps) = if self.is_remembered(accused) { OLD } else { YOUNG };
+                let striking = accused.score >= STRIKING * alarm;
+                let (seconds, in_steps) = if striking { LESS_LONG } else { LONG };
                 accused.score >= alarm
-                    && scene.window >= LONG.0.max(LONG.1 * scene.unit)
+                    && scene.window >= seconds.max(in_steps * scene.unit)
                     && self.age >= age.max(steps * scene.unit)
             }
         };

@@ -99,8 +99,12 @@ impl JobJudge {
     pub(super) fn compare(&mut self, moment: &mut Moment) {
         let unit = |&(node, at, value): &(u32, f64, f64)| Unit { node, at, value };
         let next = self.last.as_ref().map(|next| next.units.as_slice()).unwrap_or_default();
+        // Who stands out is no measure of the others, who are few. Where many do, it is what they do.
+        let few = 4 * self.nodes.suspects.len() <= self.nodes.len();
+        let is_measure = |unit: &&(u32, f64, f64)| !few || !self.nodes.suspects.contains(&unit.0);
         let own: Vec<Unit> = moment.units.iter().map(unit).collect();
-        let around: Vec<Unit> = self.before_last.iter().chain(&moment.units).chain(next).map(unit).collect();
+        let around = self.before_last.iter().chain(&moment.units).chain(next);
+        let around: Vec<Unit> = around.filter(is_measure).map(unit).collect();
         let differences = reference::differences(&own, &around);
         moment.nodes = own.iter().zip(differences).filter(|(_, d)| !d.is_nan()).map(|(unit, d)| (unit.node, d as f32)).collect();
         self.before_last = moment.units.clone();
