@@ -56,7 +56,9 @@ pub(super) struct Scene<'a> {
     pub(super) job: JobSlot,
     pub(super) at: Micros,
     pub(super) window: usize,
-    pub(super) unit: usize,
+    /// That it holds, and which of the lengths it is.
+    pub(super) steps: usize,
+    pub(super) scale: usize,
     pub(super) gpu_deviation: f64,
     pub(super) node_deviation: f64,
     /// By slot, in order: how much longer it is occupied than the others of its node, of those that stand out; and its node than the other
@@ -177,20 +179,21 @@ impl JobJudge {
         let (peers, peers_past) = self.facts_of_peers(scene.input, accused);
         let verdict = cause::explain(&now, past.as_ref(), &peers, peers_past.as_ref(), accused.effect, accused.gpu.is_none());
         let trace = self.accused(accused);
-        let parts = (scene.window / scene.unit.max(1)).clamp(if scene.window == scene.unit { 1 } else { 2 }, 6);
+        let one_step = scene.steps == 1;
+        let parts = scene.steps.clamp(if one_step { 1 } else { 2 }, 6);
         // And it still is.
-        let recent = trace.mean((scene.window / parts).max(2 * scene.unit).min(scene.window));
+        let recent = trace.mean((scene.window / parts).max(2 * self.pace.unit()).min(scene.window));
         let steady = 4 * trace.steady(scene.window, parts) >= 3 * parts && recent >= 0.4 * accused.effect;
         let known = verdict.cause != Cause::Unknown;
         // Power is a rough measure of computing.
         let by_power = now[Fact::SmActive as usize].is_nan();
         let alarm = if by_power { ALARM_POWER } else { ALARM };
-        let others = self.of_others(super::job::scale_of(scene.window, scene.unit), accused);
+        let others = self.of_others(scene.scale, accused);
         // A fact beside what anybody may show is a coincidence; without one it takes much more than that.
         let beyond = accused.score >= others * if known { 1.0 } else { BEYOND };
         let enough = match (known, learned) {
             _ if learned && !beyond => false,
-            (true, true) if scene.window == scene.unit => accused.score >= ALARM_STEP && accused.effect >= LEAST_STEP,
+            (true, true) if one_step => accused.score >= ALARM_STEP && accused.effect >= LEAST_STEP,
             // A limiter's bit that has been on for a moment is not much of a fact yet.
             (true, true) if by_power || verdict.is_brief(&now) => accused.score >= ALARM,
             (true, true) => accused.score >= ALARM_FACT,
@@ -202,8 +205,9 @@ impl JobJudge {
                 let striking = accused.score >= STRIKING * alarm;
                 let (seconds, in_steps) = if striking { LESS_LONG } else { LONG };
                 accused.score >= alarm
-                    && scene.window >= seconds.max(in_steps * scene.unit)
-                    && self.age >= age.max(steps * scene.unit)
+                    && scene.window >= seconds
+                    && scene.steps >= in_steps
+                    && self.age >= age.max(steps * self.pace.unit())
             }
         };
         let lenient = scene.input.without.corroboration;
@@ -211,9 +215,8 @@ impl JobJudge {
         let gap = accused.effect * self.level / (1.0 + accused.effect * self.level);
         let onset = trace.onset(scene.window).max(scene.window);
         let (slowdown, plausible) = if learned && self.speed.is_known() {
-            let scale = super::job::scale_of(scene.window, scene.unit);
             let step = self.pace.step();
-            let noise = self.speed.deviation(scale, scene.window as f64);
+            let noise = self.speed.deviation(scene.scale, scene.window as f64);
             let seconds = onset.min(scene.window.max(30)) as f64;
             let fall = self.speed.fall((seconds / step).round().max(2.0) * step);
             let least = LEAST_SLOWDOWN.max(0.25 * gap);
@@ -226,7 +229,7 @@ impl JobJudge {
             let clear = accused.score >= if now { ALARM_STEP } else { CLEAR };
             let (age, window) = if now { SOON } else { (AGE, SURE.0) };
             let steps = SURE.1 - usize::from(clear);
-            let old = self.age >= age.max(steps * scene.unit) && scene.window >= window.max(steps * scene.unit);
+            let old = self.age >= age.max(steps * self.pace.unit()) && scene.window >= window && scene.steps >= steps;
             let least = 1.5 * LEAST_LEVEL;
             // Without a fact: who was found by itself to have been far from all others.
             (

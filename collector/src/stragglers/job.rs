@@ -41,6 +41,8 @@ const LESSON: usize = 10;
 const TURN: usize = 5;
 /// Deviations from which on a member teaches nothing.
 pub(super) const SUSPECT: f64 = 3.5;
+/// A step that differs by this share is another one: what windows of it show is learned anew.
+const ANOTHER: f64 = 0.15;
 /// From which on the job is not taken to be healthy.
 const SERIOUS: f64 = 5.0;
 
@@ -79,7 +81,8 @@ pub struct JobJudge {
     #[serde(default)]
     pub(super) quiet: usize,
     pub(super) pace: Pace,
-    pub(super) unit: usize,
+    /// The step that noise was learned for, seconds.
+    noise_step: f64,
     /// Median occupied share, slowly.
     pub(super) level: f64,
     /// Counted seconds.
@@ -132,8 +135,8 @@ impl JobJudge {
                 let still = |node: &u32| self.node_members.contains_key(node);
                 self.nodes.follow(self.nodes.slots().iter().copied().filter(still).collect());
             }
-            if self.unit != self.pace.unit() {
-                self.unit = self.pace.unit();
+            if (self.pace.step() - self.noise_step).abs() > ANOTHER * self.noise_step {
+                self.noise_step = self.pace.step();
                 (self.gpu_noise, self.node_noise) = Default::default();
                 self.speed.forget_noise();
             }
@@ -197,7 +200,7 @@ impl JobJudge {
     }
 
     fn compare_members(&mut self, job: JobSlot, input: &Input<'_>) -> (Vec<Finding>, Option<JobFinding>) {
-        let unit = self.pace.unit();
+        let step = self.pace.step();
         let at = Micros((input.second + 1) * 1_000_000);
         self.gpu_noise.resize_with(SCALES.len(), Noise::default);
         self.node_noise.resize_with(SCALES.len(), Noise::default);
@@ -207,12 +210,13 @@ impl JobJudge {
         let mut findings: Vec<Finding> = Vec::new();
         let (mut staged, mut slow) = (false, None);
         let mut stood_out: Vec<(usize, bool, (u32, f64))> = Vec::new();
-        let due: Vec<usize> = (0..SCALES.len()).filter(|&scale| self.is_due(SCALES[scale] * unit, length)).collect();
+        let due: Vec<usize> = (0..SCALES.len()).filter(|&scale| self.is_due(span(scale, step), length)).collect();
         for scale in due {
-            let window = SCALES[scale] * unit;
+            // Whole steps, which are no whole seconds.
+            let (window, exact) = (span(scale, step), SCALES[scale] as f64 * step);
             let floor = (DEVIATION.0 / (window as f64).sqrt()).max(DEVIATION.1);
-            let (gpu_middle, gpu_spread) = self.members.spread(window);
-            let (node_middle, node_spread) = if self.nodes.len() > 2 { self.nodes.spread(window) } else { (0.0, f64::NAN) };
+            let (gpu_middle, gpu_spread) = self.members.spread(exact);
+            let (node_middle, node_spread) = if self.nodes.len() > 2 { self.nodes.spread(exact) } else { (0.0, f64::NAN) };
             // What is remembered is a mean as well.
             let unsure = if self.learned { (1.0 + window as f64 / (self.age as f64).min(FOLLOW)).sqrt() } else { 1.0 };
             let gpu_deviation = unsure * self.gpu_noise[scale].deviation(gpu_spread, self.members.len(), floor);
@@ -221,11 +225,12 @@ impl JobJudge {
                 job,
                 at,
                 window,
-                unit,
+                steps: SCALES[scale],
+                scale,
                 gpu_deviation,
                 node_deviation,
-                gpus: self.members.above(window, gpu_middle, SUSPECT * gpu_deviation),
-                nodes: self.nodes.above(window, node_middle, f64::NEG_INFINITY),
+                gpus: self.members.above(exact, gpu_middle, SUSPECT * gpu_deviation),
+                nodes: self.nodes.above(exact, node_middle, f64::NEG_INFINITY),
                 members: self.members.len(),
                 input,
             };
@@ -256,8 +261,9 @@ impl JobJudge {
             if let Some(top) = suspects.top_node.filter(|_| self.learned) {
                 stood_out.push((scale, false, top));
             }
+            // Where many stand out they differ by more than was thought: of few, who are no measure of themselves, that has to be learned.
             let weak = suspects.accused.as_ref().is_none_or(|accused| accused.score < SERIOUS);
-            if weak && !suspects.is_role {
+            if weak {
                 self.gpu_noise[scale].learn(gpu_spread);
                 self.node_noise[scale].learn(node_spread);
             }
@@ -349,9 +355,9 @@ impl JobJudge {
     }
 }
 
-/// Which of [`SCALES`] a window is.
-pub(super) fn scale_of(window: usize, unit: usize) -> usize {
-    SCALES.iter().position(|multiple| multiple * unit == window).unwrap_or(0)
+/// The seconds of a window.
+fn span(scale: usize, step: f64) -> usize {
+    (SCALES[scale] as f64 * step).round() as usize
 }
 
 /// What alarms goes before what does not, the most telling first.

@@ -47,7 +47,7 @@ impl JobJudge {
         let found = self.speed.fallen(self.pace.step(), &super::job::SCALES, length, 0)?;
         self.blame(job, at, found, explained, input).or_else(|| {
             // Errors take longer to tell: bursts come and go.
-            let lasts = LASTS.0.max(LASTS.1 * self.pace.unit());
+            let lasts = LASTS.0.max((LASTS.1 as f64 * self.pace.step()) as usize);
             let found = self.speed.fallen(self.pace.step(), &super::job::SCALES, length, lasts)?;
             self.blame(job, at, found, explained, input)
         })
@@ -69,7 +69,7 @@ impl JobJudge {
             let member = self.known(gpu);
             let verdict = cause::explain(&member.facts.row(), Some(&member.past()?), &peers, peers_past.as_ref(), fall, true);
             let of_links = matches!(verdict.cause, Cause::NetworkSlow | Cause::NvlinkErrors | Cause::PcieDegraded);
-            let lasts = window >= LASTS.0.max(LASTS.1 * self.pace.unit());
+            let lasts = window >= LASTS.0.max((LASTS.1 as f64 * self.pace.step()) as usize);
             let keeps = |rate| lasts && member.facts.keeps_growing(rate);
             (of_links && tells(&verdict, &member.facts.row(), keeps)).then_some(verdict)
         })?;

@@ -68,17 +68,15 @@ impl Roster {
     }
 
     /// What each shows in the mean of the last `window` seconds: the middle, and the robust deviation from it.
-    pub(super) fn spread(&self, window: usize) -> (f64, f64) {
+    pub(super) fn spread(&self, window: f64) -> (f64, f64) {
         let stride = self.len().div_ceil(SAMPLE).max(1);
-        let means: Vec<f64> = self.traces.each_sum(window, 0).step_by(stride).map(|sum| f64::from(sum) / window as f64).collect();
-        spread(&means)
+        spread(&self.traces.each_mean(window).step_by(stride).map(f64::from).collect::<Vec<_>>())
     }
 
     /// Who is above the middle by so much at least, and by how much.
-    pub(super) fn above(&self, window: usize, middle: f64, least: f64) -> Vec<(u32, f64)> {
-        let bound = ((middle + least) * window as f64) as f32;
-        let sums = self.slots.iter().zip(self.traces.each_sum(window, 0)).filter(|(_, sum)| *sum >= bound);
-        sums.map(|(&slot, sum)| (slot, f64::from(sum) / window as f64 - middle)).collect()
+    pub(super) fn above(&self, window: f64, middle: f64, least: f64) -> Vec<(u32, f64)> {
+        let means = self.slots.iter().zip(self.traces.each_mean(window)).map(|(&slot, mean)| (slot, f64::from(mean) - middle));
+        means.filter(|(_, value)| *value >= least).collect()
     }
 
     /// Offsets follow what those who did not stand out have shown `lag` seconds ago, in the mean of `lesson` seconds.
@@ -124,8 +122,8 @@ mod tests {
         assert!((roster.offsets[1] - 0.3).abs() < 1e-6 && roster.offsets[0] == 0.0);
         (0..20).for_each(|_| roster.push([(3, 9.0), (4, 0.1), (5, 0.5)].into_iter()));
         assert!((roster.trace(4).mean(10) - 0.1).abs() < 1e-6 && (roster.trace(5).mean(10) - 0.2).abs() < 1e-6);
-        let above = roster.above(10, 0.0, 0.15);
+        let above = roster.above(10.0, 0.0, 0.15);
         assert_eq!((above.len(), above[0].0), (1, 5));
-        assert!((roster.spread(10).0 - 0.1).abs() < 1e-6);
+        assert!((roster.spread(10.0).0 - 0.1).abs() < 1e-6);
     }
 }

@@ -102,6 +102,17 @@ impl Traces {
         )
     }
 
+    /// Each lane's mean over the last `seconds`, which need not be whole: over whole steps.
+    pub fn each_mean(&self, seconds: f64) -> impl Iterator<Item = f32> + '_ {
+        let (whole, part) = (seconds.floor() as usize, seconds.fract() as f32);
+        // The sum of the second before those that are whole.
+        let (newer, older) = (self.row(whole.min(KEEP - 1)), self.row((whole + 1).min(KEEP - 1)));
+        let kept = self.begun.iter().all(|&begun| self.length(begun) > whole);
+        let rest = newer.iter().zip(older).map(move |(newer, older)| if kept { part * (newer - older) } else { 0.0 });
+        let per = 1.0 / if kept { seconds } else { whole as f64 }.max(1.0) as f32;
+        self.each_sum(whole, 0).zip(rest).map(move |(sum, rest)| (sum + rest) * per)
+    }
+
     pub fn lane(&self, lane: usize) -> Lane<'_> {
         Lane { of: self, lane }
     }
@@ -186,6 +197,7 @@ mod tests {
         assert_eq!((traces.lane(0).len(), traces.lane(1).len(), traces.longest()), (10, KEEP - 1, KEEP - 1));
         assert_eq!(traces.each_sum(20, 0).collect::<Vec<_>>(), [30.0, 60.0]);
         assert_eq!(traces.each_sum(9, 5).collect::<Vec<_>>(), [12.0, 16.0]);
+        assert_eq!(traces.each_mean(5.0).collect::<Vec<_>>(), [3.0, 4.0]);
         traces.clear(1);
         push(&mut traces, &[3.0, 5.0]);
         assert_eq!((traces.lane(1).sum(200, 0), traces.lane(1).len()), (5.0, 1));
