@@ -204,7 +204,10 @@ impl JobJudge {
                 let (age, steps) = if self.is_remembered(accused) { OLD } else { YOUNG };
                 let striking = accused.score >= STRIKING * alarm;
                 let (seconds, in_steps) = if striking { LESS_LONG } else { LONG };
+                // A few steps may be late by chance, one after another hardly.
+                let all = !striking || scene.steps >= LONG.1 || trace.steady(scene.window, parts) == parts;
                 accused.score >= alarm
+                    && all
                     && scene.window >= seconds
                     && scene.steps >= in_steps
                     && self.age >= age.max(steps * self.pace.unit())

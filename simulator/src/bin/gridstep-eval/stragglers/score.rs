@@ -180,6 +180,7 @@ pub(crate) fn score(setup: &Setup, named: &[Named], outcome: &Outcome, name: &st
             "slow_stage" => setup.has_slow_stage(),
             "slow_everywhere" => setup.congested(),
             "nvlink_errors" if setup.has_errors() => true,
+            "clock_skewed" => setup.is_skewed(&last.subject),
             // The fault itself, told beside the straggler.
             _ => last.kind == Kind::GpuFault && !setup.faults.is_empty(),
         };
