@@ -237,15 +237,22 @@ impl Judge {
         self.judge_seconds(now);
     }
 
-    /// Board power of one GPU. Samples of one GPU come in the order of their stamps; older ones are counted as late.
-    #[inline]
+    /// Board power of one GPU, watts. Samples of one GPU come in the order of their stamps; older ones are counted as late.
     pub fn put_gpu_power(&mut self, gpu: GpuSlot, ts: Micros, watts: f64) {
+        self.put_gpu_powers(gpu, std::iter::once((ts, watts)));
+    }
+
+    /// What has come at once of one GPU's board power, watts: quicker than one by one.
+    #[inline]
+    pub fn put_gpu_powers(&mut self, gpu: GpuSlot, samples: impl Iterator<Item = (Micros, f64)> + Clone) {
         let slot = gpu.0 as usize;
-        self.swings.arrivals.put(slot, ts, self.now);
-        self.gpu_power.put(slot, ts, watts as f32);
+        if let Some(newest) = samples.clone().map(|sample| sample.0).max() {
+            self.swings.arrivals.put(slot, newest, self.now);
+        }
+        self.gpu_power.put_run(slot, samples.clone().map(|(ts, watts)| (ts, watts as f32)));
         // Of one without a job nobody asks what it does.
         if self.gpu_job.get(slot).is_some_and(Option::is_some) {
-            self.dwell(gpu, ts, watts as f32);
+            samples.for_each(|(ts, watts)| self.dwell(gpu, ts, watts as f32));
         }
     }
 

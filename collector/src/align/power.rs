@@ -134,64 +134,20 @@ impl PowerGrid {
         }
     }
 
-    /// Takes one sample of a source. Samples of a source come in the order of their stamps; one that does not is late.
-    #[inline]
+    /// Takes one sample of a source, as [`Self::put_run`].
     pub fn put(&mut self, source: usize, ts: Micros, watts: f32) {
-        if !watts.is_finite() {
-            return;
-        }
+        self.put_run(source, std::iter::once((ts, watts)));
+    }
+
+    /// Takes samples of a source. They come in the order of their stamps; one that does not is late.
+    #[inline]
+    pub fn put_run(&mut self, source: usize, samples: impl Iterator<Item = (Micros, f32)>) {
         if self.sources.len() <= source {
             self.sources.grow(source + 1);
         }
-        let Some((t0, p0)) = self.sources.take(source, ts, watts) else { return };
-        let end = (ts.0 - BIN_US / 2).div_euclid(BIN_US);
-        // From the sample before to the last centre that has been reached.
-        let passed = end * BIN_US + BIN_US / 2 - t0.0;
-        if passed <= 0 {
-            return;
-        }
-        // What is nearly always the case: one bin, open and not judged yet.
-        if passed <= BIN_US
-            && end >= self.judged
-            && let Some(bin) = self.ring.peek_mut(end)
-            && let Some(cell) = bin.watts.get_mut(source)
-        {
-            // A clock that was set back may come by twice.
-            bin.present += u32::from(cell.is_nan());
-            *cell = p0 + (watts - p0) / (ts.0 - t0.0) as f32 * passed as f32;
-            return;
-        }
-        self.draw(source, (t0, p0), (ts, watts));
-    }
-
-    /// Fills the bins whose centres lie in (t0, t1].
-    #[inline(never)]
-    fn draw(&mut self, source: usize, (t0, p0): (Micros, f32), (t1, p1): (Micros, f32)) {
-        let start = (t0.0 - BIN_US / 2).div_euclid(BIN_US) + 1;
-        let end = (t1.0 - BIN_US / 2).div_euclid(BIN_US);
-        let slope = (p1 - p0) / (t1.0 - t0.0) as f32;
-        let (ring, spare, sources) = (&mut self.ring, &mut self.spare, self.sources.len());
-        for index in ring.admit(start..=end, || OpenBin { watts: blank(spare, sources), present: 0 }) {
-            let centre = index * BIN_US + BIN_US / 2;
-            let watts = p0 + slope * (centre - t0.0) as f32;
-            let first = ring.first().unwrap_or(index);
-            if index < self.judged {
-                if self.sources.join_late(source, watts) {
-                    self.joined.push((source as u32, watts));
-                    ring.iter_mut().take((self.judged - first) as usize).for_each(|bin| stand_in(bin, source, watts));
-                }
-                let bin = ring.bin(index);
-                let imputed = bin.watts[source];
-                self.sources.relearn(source, imputed, watts);
-                self.amended.push(Amended { at: Micros(centre), source: source as u32, imputed, watts });
-            }
-            let bin = ring.bin(index);
-            if bin.watts.len() <= source {
-                bin.watts.resize(sources, f32::NAN);
-            }
-            bin.present += u32::from(index < self.judged || bin.watts[source].is_nan());
-            bin.watts[source] = watts;
-        }
+        let Self { sources, ring, spare, joined, amended, judged, .. } = self;
+        let mut pen = Pen { ring, spare, joined, amended, judged: *judged };
+        sources.take(source, samples, |sources, before, after| pen.join(sources, source, before, after));
     }
 
     /// Judges and finishes every bin that is due at `now` (arrival time). `job` gives each source's job.
@@ -339,6 +295,70 @@ impl PowerGrid {
     /// The source's latest value, watts.
     pub fn latest(&self, source: usize) -> Option<f32> {
         self.sources.latest(source)
+    }
+}
+
+/// Draws lines into the bins.
+struct Pen<'a> {
+    ring: &'a mut Ring<OpenBin>,
+    spare: &'a mut Vec<Vec<f32>>,
+    joined: &'a mut Vec<(u32, f32)>,
+    amended: &'a mut Vec<Amended>,
+    judged: i64,
+}
+
+impl Pen<'_> {
+    /// From one sample to the next.
+    #[inline]
+    fn join(&mut self, sources: &mut Sources, source: usize, (t0, p0): (Micros, f32), (t1, p1): (Micros, f32)) {
+        let end = (t1.0 - BIN_US / 2).div_euclid(BIN_US);
+        // From the sample before to the last centre that has been reached.
+        let passed = end * BIN_US + BIN_US / 2 - t0.0;
+        if passed <= 0 {
+            return;
+        }
+        // What is nearly always the case: one bin, open and not judged yet.
+        if passed <= BIN_US
+            && end >= self.judged
+            && let Some(bin) = self.ring.peek_mut(end)
+            && let Some(cell) = bin.watts.get_mut(source)
+        {
+            // A clock that was set back may come by twice.
+            bin.present += u32::from(cell.is_nan());
+            *cell = p0 + (p1 - p0) / (t1.0 - t0.0) as f32 * passed as f32;
+            return;
+        }
+        self.draw(sources, source, (t0, p0), (t1, p1));
+    }
+
+    /// Fills the bins whose centres lie in (t0, t1].
+    #[inline(never)]
+    fn draw(&mut self, sources: &mut Sources, source: usize, (t0, p0): (Micros, f32), (t1, p1): (Micros, f32)) {
+        let start = (t0.0 - BIN_US / 2).div_euclid(BIN_US) + 1;
+        let end = (t1.0 - BIN_US / 2).div_euclid(BIN_US);
+        let slope = (p1 - p0) / (t1.0 - t0.0) as f32;
+        let (ring, spare, known) = (&mut *self.ring, &mut *self.spare, sources.len());
+        for index in ring.admit(start..=end, || OpenBin { watts: blank(spare, known), present: 0 }) {
+            let centre = index * BIN_US + BIN_US / 2;
+            let watts = p0 + slope * (centre - t0.0) as f32;
+            let first = ring.first().unwrap_or(index);
+            if index < self.judged {
+                if sources.join_late(source, watts) {
+                    self.joined.push((source as u32, watts));
+                    ring.iter_mut().take((self.judged - first) as usize).for_each(|bin| stand_in(bin, source, watts));
+                }
+                let bin = ring.bin(index);
+                let imputed = bin.watts[source];
+                sources.relearn(source, imputed, watts);
+                self.amended.push(Amended { at: Micros(centre), source: source as u32, imputed, watts });
+            }
+            let bin = ring.bin(index);
+            if bin.watts.len() <= source {
+                bin.watts.resize(known, f32::NAN);
+            }
+            bin.present += u32::from(index < self.judged || bin.watts[source].is_nan());
+            bin.watts[source] = watts;
+        }
     }
 }
 

@@ -26,6 +26,24 @@ struct Recent {
 
 impl Recent {
     const NONE: Self = Self { ts: Micros::MIN, watts: 0.0, period: 0.0, samples: 0, strikes: 0 };
+
+    #[inline]
+    fn follow(&mut self, ts: Micros, watts: f32, period: f32, in_order: bool) {
+        (self.ts, self.watts, self.period) = (ts, watts, period);
+        if in_order {
+            self.strikes = 0;
+        }
+    }
+
+    fn strike(&mut self, ts: Micros, watts: f32) {
+        if self.ts.0.saturating_sub(ts.0) < SET_BACK_US {
+            return;
+        }
+        self.strikes += 1;
+        if self.strikes >= STRIKES {
+            (self.ts, self.watts, self.strikes) = (ts, watts, 0);
+        }
+    }
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -46,6 +64,7 @@ pub(super) struct Sources {
 }
 
 impl Sources {
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.recent.len()
     }
@@ -57,43 +76,61 @@ impl Sources {
         self.is_known.resize(sources, false);
     }
 
-    /// Takes a sample; gives the one before it where the two are to be joined by a line.
+    /// Takes samples of a source, in order; of each that is to be joined to the one before it by a line, gives both. What `join` does must not touch
+    /// what is known of this source's samples.
     #[inline]
-    pub(super) fn take(&mut self, source: usize, ts: Micros, watts: f32) -> Option<(Micros, f32)> {
+    pub(super) fn take(
+        &mut self,
+        source: usize,
+        samples: impl Iterator<Item = (Micros, f32)>,
+        mut join: impl FnMut(&mut Self, (Micros, f32), (Micros, f32)),
+    ) {
+        // Each in a register.
+        let Recent { mut ts, mut watts, mut period, samples: count, .. } = self.recent[source];
+        let (mut is_settled, mut in_order) = (count == 2, false);
+        for sample in samples.filter(|sample| sample.1.is_finite()) {
+            let before = (ts, watts);
+            if is_settled && sample.0 > ts {
+                let gap = sample.0.0.wrapping_sub(ts.0) as f32 * 1e-6;
+                (ts, watts, in_order) = (sample.0, sample.1, true);
+                let longest = LONGEST_HOLE as f32 * if period > 0.2 { period } else { 0.2 };
+                // A hole is not the period; a slower cadence for good is learned slowly.
+                period += (if gap < 2.0 * period { gap } else { 2.0 * period } - period) * (1.0 / 16.0);
+                if gap <= longest {
+                    join(self, before, sample);
+                }
+                continue;
+            }
+            self.recent[source].follow(ts, watts, period, in_order);
+            in_order = false;
+            if self.begin(source, sample) {
+                join(self, before, sample);
+            }
+            Recent { ts, watts, period, .. } = self.recent[source];
+            is_settled = self.recent[source].samples == 2;
+        }
+        self.recent[source].follow(ts, watts, period, in_order);
+    }
+
+    /// Takes a sample that is one of the first two, or in disorder. True: it is to be joined to the one before.
+    #[cold]
+    fn begin(&mut self, source: usize, (ts, watts): (Micros, f32)) -> bool {
         let own = &mut self.recent[source];
-        let before = (own.ts, own.watts);
-        if ts <= before.0 {
-            self.disorder(source, ts, watts);
-            return None;
+        if ts <= own.ts {
+            self.disordered += 1;
+            own.strike(ts, watts);
+            return false;
         }
+        let gap = ts.0.saturating_sub(own.ts.0) as f32 * 1e-6;
         (own.ts, own.watts, own.strikes) = (ts, watts, 0);
-        let gap = ts.0.saturating_sub(before.0.0) as f32 * 1e-6;
-        if own.samples == 2 {
-            let period = own.period;
-            // A hole is not the period; a slower cadence for good is learned slowly.
-            own.period += (gap.min(2.0 * period) - period) * (1.0 / 16.0);
-            return (gap <= LONGEST_HOLE as f32 * period.max(0.2)).then_some(before);
-        }
         own.samples += 1;
         if own.samples == 1 {
             self.heard += 1;
-            return None;
+            return false;
         }
         own.period = gap.min(5.0);
         self.has_new = true;
-        (gap <= 5.0).then_some(before)
-    }
-
-    fn disorder(&mut self, source: usize, ts: Micros, watts: f32) {
-        self.disordered += 1;
-        let own = &mut self.recent[source];
-        if own.ts.0.saturating_sub(ts.0) < SET_BACK_US {
-            return;
-        }
-        own.strikes += 1;
-        if own.strikes >= STRIKES {
-            (own.ts, own.watts, own.strikes) = (ts, watts, 0);
-        }
+        gap <= 5.0
     }
 
     /// Whether every source that has spoken since `deadline` has passed this instant; whether the deadline has, if none has spoken.
@@ -143,7 +180,7 @@ impl Sources {
     /// The same for all, none of them missing.
     pub(super) fn learn_all(&mut self, watts: &[f32]) {
         for ((mean, bins), watts) in self.mean.iter_mut().zip(&mut self.mean_bins).zip(watts) {
-            *bins = (*bins + 1.0).min(MEAN_BINS);
+            *bins = if *bins < MEAN_BINS { *bins + 1.0 } else { MEAN_BINS };
             *mean += (watts - *mean) / *bins;
         }
     }

@@ -176,7 +176,7 @@ impl Swings {
                 self.units.add(unit as usize, watts);
             }
         }
-        self.units.push(bin.at, bin.watts, &self.places.unit_of, self.places.units.len());
+        self.units.push(bin.at, bin.watts, &self.places.runs, self.places.units.len());
         let input = Input {
             at: bin.at,
             watts: bin.watts,

@@ -13,6 +13,7 @@ use super::History;
 use super::history::BIN;
 use super::spectrum;
 use gridstep_wire::Micros;
+use realfft::num_complex::Complex;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::TAU;
 
@@ -76,21 +77,22 @@ pub fn fit(stretch: &[f64], hertz: f64) -> Option<Model> {
     }
     let stretch = &stretch[stretch.len() - count..];
     const UNKNOWNS: usize = 1 + 2 * HARMONICS;
-    let base = |index: usize| {
-        let (sin, cos) = (TAU * hertz * BIN * (index as f64 + 1.0 - count as f64)).sin_cos();
+    let turn = Complex::from_polar(1.0, TAU * hertz * BIN);
+    let first = Complex::from_polar(1.0, TAU * hertz * BIN * (1.0 - count as f64));
+    let rows = std::iter::successors(Some(first), |phase| Some(phase * turn)).map(|phase| {
+        let (cos, sin) = (phase.re, phase.im);
         [1.0, cos, sin, cos * cos - sin * sin, 2.0 * sin * cos]
-    };
+    });
     let mut normal = vec![vec![0.0; UNKNOWNS + 1]; UNKNOWNS];
-    for (index, &watts) in stretch.iter().enumerate() {
-        let row = base(index);
+    for (row, &watts) in rows.clone().zip(stretch) {
         for (line, own) in normal.iter_mut().zip(row) {
             line.iter_mut().zip(row).for_each(|(cell, other)| *cell += own * other);
             line[UNKNOWNS] += own * watts;
         }
     }
     let solution = spectrum::solve(normal)?;
-    let fitted = |index: usize| base(index).iter().zip(&solution).map(|(base, factor)| base * factor).sum::<f64>();
-    let squares: f64 = stretch.iter().enumerate().map(|(index, watts)| (watts - fitted(index)).powi(2)).sum();
+    let fitted = |row: [f64; UNKNOWNS]| row.iter().zip(&solution).map(|(base, factor)| base * factor).sum::<f64>();
+    let squares: f64 = rows.zip(stretch).map(|(row, watts)| (watts - fitted(row)).powi(2)).sum();
     let harmonics = [(solution[1], solution[2]), (solution[3], solution[4])];
     Some(Model { hertz, mean: solution[0], harmonics, error_watts: (squares / count as f64).sqrt() })
 }

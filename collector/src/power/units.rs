@@ -76,15 +76,14 @@ pub struct Coincidence {
 }
 
 impl Units {
-    /// Takes the sources' watts in a bin that is judged.
-    pub fn push(&mut self, at: Micros, watts: &[f32], unit_of: &[u32], units: usize) {
+    /// Takes the sources' watts in a bin that is judged. `runs`: the unit of so many sources that stand side by side, and so on.
+    pub fn push(&mut self, at: Micros, watts: &[f32], runs: &[(u32, u32)], units: usize) {
         let row = self.fine.push(at, BIN_US, FINE);
         row.resize(units, 0.0);
         let mut rest = watts;
-        // A node's boards stand side by side.
-        for run in unit_of[..watts.len().min(unit_of.len())].chunk_by(|a, b| a == b) {
-            let (own, others) = rest.split_at(run.len());
-            row[run[0] as usize] += own.iter().sum::<f32>();
+        for &(unit, count) in runs {
+            let (own, others) = rest.split_at(rest.len().min(count as usize));
+            row[unit as usize] += own.iter().sum::<f32>();
             rest = others;
         }
     }
@@ -245,7 +244,9 @@ impl Units {
 #[derive(Debug, Clone, Copy)]
 struct Spread {
     count: f64,
-    mean: f64,
+    /// The first value: sums are taken of what the others are off it.
+    first: f64,
+    total: f64,
     squares: f64,
     low: f64,
     high: f64,
@@ -253,21 +254,23 @@ struct Spread {
 
 impl Default for Spread {
     fn default() -> Self {
-        Self { count: 0.0, mean: 0.0, squares: 0.0, low: f64::INFINITY, high: f64::NEG_INFINITY }
+        Self { count: 0.0, first: 0.0, total: 0.0, squares: 0.0, low: f64::INFINITY, high: f64::NEG_INFINITY }
     }
 }
 
 impl Spread {
     fn push(&mut self, x: f64) {
+        self.first = if self.count > 0.0 { self.first } else { x };
         self.count += 1.0;
-        let off = x - self.mean;
-        self.mean += off / self.count;
-        self.squares += off * (x - self.mean);
-        (self.low, self.high) = (self.low.min(x), self.high.max(x));
+        let off = x - self.first;
+        (self.total, self.squares) = (self.total + off, self.squares + off * off);
+        self.low = if x < self.low { x } else { self.low };
+        self.high = if x > self.high { x } else { self.high };
     }
 
     fn variance(&self) -> f64 {
-        self.squares / self.count.max(1.0)
+        let count = self.count.max(1.0);
+        (self.squares / count - (self.total / count).powi(2)).max(0.0)
     }
 }
 
@@ -283,7 +286,7 @@ mod tests {
         let mut units = Units::default();
         for bin in 0..bins {
             let row: Vec<f32> = (0..4).map(|source| watts(source, bin as f64 * 0.1) as f32).collect();
-            units.push(at(bin), &row, &[0, 0, 1, 2], 3);
+            units.push(at(bin), &row, &[(0, 2), (1, 1), (2, 1)], 3);
             units.finish(at(bin));
         }
         units
@@ -324,7 +327,7 @@ mod tests {
     fn what_is_late_goes_where_it_belongs() {
         let mut units = Units::default();
         for bin in 0..40 {
-            units.push(at(bin), &[100.0, 100.0, 100.0, 100.0], &[0, 0, 1, 2], 3);
+            units.push(at(bin), &[100.0, 100.0, 100.0, 100.0], &[(0, 2), (1, 1), (2, 1)], 3);
             if bin >= 5 {
                 units.amend(at(bin - 5), 1, 30.0);
                 units.finish(at(bin - 5));

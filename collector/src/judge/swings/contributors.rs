@@ -7,7 +7,7 @@ use crate::incidents::{Contributor, Evidence};
 use crate::power::{Basis, CYCLES, Oscillation, Step};
 use gridstep_wire::Micros;
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 /// Named contributors of a level; the rest is «other».
 const NAMED: usize = 5;
@@ -92,13 +92,13 @@ impl Judge {
             _ => self.fleet.nodes().get(node(unit)).map(|node| node.name.as_str()),
         };
         let level = |what: &str, name: &dyn Fn(usize) -> Option<&'a str>| {
-            let mut groups: BTreeMap<&str, f64> = BTreeMap::new();
+            let mut groups: HashMap<&str, f64> = HashMap::new();
             for (unit, watts) in moved.iter().enumerate() {
                 *groups.entry(name(unit).unwrap_or_default()).or_default() += watts / total;
             }
             let mut other = groups.remove("").unwrap_or(0.0);
             let mut named: Vec<(&str, f64)> = groups.into_iter().collect();
-            named.sort_by(|a, b| b.1.total_cmp(&a.1));
+            named.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(b.0)));
             if named.len() > NAMED {
                 other += named.split_off(NAMED).iter().map(|group| group.1).sum::<f64>();
             }

@@ -36,6 +36,9 @@ impl Unit {
 pub(in crate::judge) struct Places {
     pub(in crate::judge) unit_of: Vec<u32>,
     pub(in crate::judge) units: Vec<Unit>,
+    /// Of `unit_of`: a unit, and how many sources in a row belong to it. A node's boards stand side by side.
+    #[serde(skip)]
+    pub(in crate::judge) runs: Vec<(u32, u32)>,
     /// By node: its units, one for each job that shared it at once so far.
     of_node: Vec<Vec<u32>>,
     /// By feeder with limits: its sources.
@@ -68,7 +71,8 @@ impl Places {
             Basis::Node => fleet.nodes().len(),
             Basis::Meter => fleet.meters().len(),
         };
-        if !self.stale && self.unit_of.len() == sources && self.members.len() == feeders.len() {
+        let is_whole = self.unit_of.len() == sources && self.runs.is_empty() == (sources == 0);
+        if !self.stale && is_whole && self.members.len() == feeders.len() {
             return;
         }
         self.stale = false;
@@ -101,6 +105,8 @@ impl Places {
                 (feeder as u16, self.members[feeder].len() as u32 - 1)
             }));
         }
+        let runs = self.unit_of.chunk_by(|a, b| a == b);
+        self.runs = runs.map(|run| (run[0], run.len() as u32)).collect();
     }
 
     fn count_absent(&mut self, fleet: &Fleet) {

@@ -48,7 +48,7 @@ fn cost(gpus: usize, jobs: usize) -> (f64, f64) {
     let noise: Vec<f32> = (0..4096u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 20) as f32 / 40.0).collect();
     let (mut put, mut judged) = (0.0, 0.0);
     // What the nodes send every 250 ms; all of it arrives within those.
-    let mut readings: Vec<(u32, i64, f64)> = Vec::with_capacity(3 * gpus);
+    let mut readings: Vec<(Micros, f64)> = Vec::with_capacity(3 * gpus);
     for quarter in 0..4 * (BEFORE + MEASURED) {
         readings.clear();
         for gpu in 0..gpus {
@@ -56,12 +56,13 @@ fn cost(gpus: usize, jobs: usize) -> (f64, f64) {
             for reading in quarter * 5 / 2..(quarter + 1) * 5 / 2 {
                 let t = reading as f64 * 0.1;
                 let watts = 500.0 + 30.0 * (0.7 * t).sin() + f64::from(noise[(gpu * 31 + reading as usize * 17) % noise.len()]);
-                readings.push((gpu as u32, EPOCH_US + reading * 100_000 + phase - 300_000, watts));
+                readings.push((Micros(EPOCH_US + reading * 100_000 + phase - 300_000), watts));
             }
         }
         let begun = cpu_seconds();
-        for &(gpu, ts, watts) in &readings {
-            judge.put_gpu_power(GpuSlot(gpu), Micros(ts), watts);
+        // A GPU's samples of a batch are one run on the wire.
+        for (gpu, run) in (0..).zip(readings.chunks_exact(readings.len() / gpus)) {
+            judge.put_gpu_powers(GpuSlot(gpu), run.iter().copied());
         }
         let middle = cpu_seconds();
         judge.advance(Micros(EPOCH_US + (quarter + 1) * 250_000));
