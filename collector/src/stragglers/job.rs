@@ -46,6 +46,14 @@ const ANOTHER: f64 = 0.15;
 /// From which on the job is not taken to be healthy.
 const SERIOUS: f64 = 5.0;
 
+/// Who stands out most in a window, a GPU or a node, and by how many deviations.
+struct Top {
+    scale: usize,
+    of_gpu: bool,
+    slot: u32,
+    score: f64,
+}
+
 pub struct Input<'a> {
     pub second: i64,
     pub gpus: &'a Second,
@@ -209,7 +217,7 @@ impl JobJudge {
         let length = self.members.traces.longest().min(self.age).min(LONGEST);
         let mut findings: Vec<Finding> = Vec::new();
         let (mut staged, mut slow) = (false, None);
-        let mut stood_out: Vec<(usize, bool, (u32, f64))> = Vec::new();
+        let mut stood_out: Vec<Top> = Vec::new();
         let due: Vec<usize> = (0..SCALES.len()).filter(|&scale| self.is_due(span(scale, step), length)).collect();
         for scale in due {
             // Whole steps, which are no whole seconds.
@@ -255,11 +263,10 @@ impl JobJudge {
                 }
                 findings.extend(finding);
             }
-            if let Some(top) = suspects.top_gpu.filter(|_| self.learned) {
-                stood_out.push((scale, true, top));
-            }
-            if let Some(top) = suspects.top_node.filter(|_| self.learned) {
-                stood_out.push((scale, false, top));
+            if self.learned {
+                let top = |of_gpu: bool| move |(slot, score): (u32, f64)| Top { scale, of_gpu, slot, score };
+                stood_out.extend(suspects.top_gpu.map(top(true)));
+                stood_out.extend(suspects.top_node.map(top(false)));
             }
             // Where many stand out they differ by more than was thought: of few, who are no measure of themselves, that has to be learned.
             let weak = suspects.accused.as_ref().is_none_or(|accused| accused.score < SERIOUS);
@@ -295,7 +302,7 @@ impl JobJudge {
     }
 
     /// Who stood out and was not found slow is noise: what it showed, others may.
-    fn remember_who_stood_out(&mut self, findings: &[Finding], stood_out: &[(usize, bool, (u32, f64))], input: &Input<'_>) {
+    fn remember_who_stood_out(&mut self, findings: &[Finding], stood_out: &[Top], input: &Input<'_>) {
         let seconds = self.seconds_between_looks() as f64;
         self.gpu_noise.iter_mut().chain(&mut self.node_noise).for_each(|noise| noise.fade(seconds));
         if let Some(found) = findings.iter().find(|finding| finding.alarm) {
@@ -310,9 +317,9 @@ impl JobJudge {
         if self.found.is_some_and(|found| self.age - found <= LONGEST) {
             return;
         }
-        for &(scale, of_gpu, (slot, score)) in stood_out {
-            let noise = if of_gpu { &mut self.gpu_noise[scale] } else { &mut self.node_noise[scale] };
-            noise.stands_out(slot, score);
+        for top in stood_out {
+            let noise = if top.of_gpu { &mut self.gpu_noise } else { &mut self.node_noise };
+            noise[top.scale].stands_out(top.slot, top.score);
         }
     }
 

@@ -126,7 +126,7 @@ impl JobJudge {
             since: Micros(self.times.front().copied().unwrap_or(input.second) * 1_000_000),
             at,
             alarm: true,
-            by_power: false,
+            by_power: now[Fact::SmActive as usize].is_nan(),
             slowdown_ratio: 0.0,
             gap: 0.0,
             communicates: None,
