@@ -191,16 +191,11 @@ impl Judge {
         let slowdown = finding.slowdown_ratio;
         let mut magnitude = Map::new();
         let known = finding.verdict.cause != Cause::Unknown;
-        let mut severity = match (finding.by_power, known) {
-            (true, false) => Severity::Info,
-            (true, true) => Severity::Warning,
-            (false, _) if slowdown >= CRITICAL_SLOWDOWN => Severity::Critical,
-            (false, _) => Severity::Warning,
-        };
+        let severity = severity(finding.by_power, known, finding.communicates.is_some(), slowdown);
         let mut summary = summary;
         if let Some(share) = finding.communicates {
             // By how much it slows the job cannot be seen.
-            (severity, summary) = (Severity::Warning, suspected(&what, &why, job, share, &told));
+            summary = suspected(&what, &why, job, share, &told);
             magnitude.insert("communication_ratio".into(), json!(tidy(share)));
         } else {
             magnitude.insert("slowdown_ratio".into(), json!((slowdown * 1e4).round() / 1e4));
@@ -260,6 +255,17 @@ pub(super) fn tidy(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
 
+/// What power alone shows, or shows no slowdown, pages nobody.
+fn severity(by_power: bool, known: bool, suspected: bool, slowdown: f64) -> Severity {
+    match (by_power, known) {
+        _ if suspected => Severity::Warning,
+        (true, false) => Severity::Info,
+        (true, true) => Severity::Warning,
+        (false, _) if slowdown >= CRITICAL_SLOWDOWN => Severity::Critical,
+        (false, _) => Severity::Warning,
+    }
+}
+
 fn suspected(what: &str, why: &str, job: &str, share: f64, told: &[String]) -> String {
     let percent = 100.0 * share;
     format!(
@@ -290,5 +296,19 @@ fn told(evidence: &Evidence, peers: usize) -> String {
     match evidence.peers {
         Some(theirs) => format!("{name} {}{unit} where {peers} peers have {}", show(evidence.value), show(theirs)),
         None => format!("{name} {}{unit}", show(evidence.value)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_paged_by_power_alone() {
+        for slowdown in [0.01, 0.2, 0.9] {
+            let paged = |by_power, known, suspected| severity(by_power, known, suspected, slowdown) == Severity::Critical;
+            assert!(!paged(true, false, false) && !paged(true, true, false) && !paged(false, true, true), "{slowdown}");
+            assert_eq!(paged(false, true, false), slowdown >= CRITICAL_SLOWDOWN);
+        }
     }
 }

@@ -19,6 +19,8 @@ const ALARM_FACT: f64 = 5.0;
 const ALARM: f64 = 7.0;
 /// And of what only power shows.
 const ALARM_POWER: f64 = 12.0;
+/// Without a fact, times the deviations by which others have stood out of late.
+const BEYOND: f64 = 1.5;
 /// With a fact, by one step alone; and the least difference that one step shows.
 const ALARM_STEP: f64 = 6.0;
 const LEAST_STEP: f64 = 0.03;
@@ -26,6 +28,9 @@ const LEAST_STEP: f64 = 0.03;
 const ALARM_NODE: f64 = 10.0;
 /// Without a fact a window is at least so long, seconds and steps.
 const LONG: (usize, usize) = (20, 6);
+/// The same of what is so many times as striking as it has to be.
+const STRIKING: f64 = 2.0;
+const LESS_LONG: (usize, usize) = (12, 4);
 /// Without a fact a job is at least so old, seconds and steps.
 const OLD: (usize, usize) = (150, 20);
 /// The same of one that has been far from all others since the job began.
@@ -51,12 +56,17 @@ pub(super) struct Scene<'a> {
     pub(super) job: JobSlot,
     pub(super) at: Micros,
     pub(super) window: usize,
-    pub(super) unit: usize,
+    /// That it holds, and which of the lengths it is.
+    pub(super) steps: usize,
+    pub(super) scale: usize,
     pub(super) gpu_deviation: f64,
     pub(super) node_deviation: f64,
-    /// By slot, in order: how much longer it is occupied than the others of its node, and its node than the other nodes.
+    /// By slot, in order: how much longer it is occupied than the others of its node, of those that stand out; and its node than the other
+    /// nodes, of all.
     pub(super) gpus: Vec<(u32, f64)>,
     pub(super) nodes: Vec<(u32, f64)>,
+    /// GPUs that are compared.
+    pub(super) members: usize,
     pub(super) input: &'a Input<'a>,
 }
 
@@ -81,6 +91,9 @@ pub(super) struct Suspects {
     pub(super) stage: Vec<u32>,
     pub(super) stage_effect: f64,
     pub(super) accused: Option<Accused>,
+    /// Who stands out most, and by how many deviations.
+    pub(super) top_gpu: Option<(u32, f64)>,
+    pub(super) top_node: Option<(u32, f64)>,
 }
 
 impl Scene<'_> {
@@ -109,6 +122,8 @@ impl Scene<'_> {
             ..Suspects::default()
         };
         let (gpu, node) = (best(&gpus), best(&nodes));
+        suspects.top_gpu = gpu.map(|(gpu, value)| (gpu, value / self.gpu_deviation));
+        suspects.top_node = node.map(|(node, value)| (node, value / self.node_deviation));
         let effect = f64::max(gpu.map_or(0.0, |gpu| gpu.1), node.map_or(0.0, |node| node.1));
         if effect <= 0.0 {
             return suspects;
@@ -164,16 +179,21 @@ impl JobJudge {
         let (peers, peers_past) = self.facts_of_peers(scene.input, accused);
         let verdict = cause::explain(&now, past.as_ref(), &peers, peers_past.as_ref(), accused.effect, accused.gpu.is_none());
         let trace = self.accused(accused);
-        let parts = (scene.window / scene.unit.max(1)).clamp(if scene.window == scene.unit { 1 } else { 2 }, 6);
+        let one_step = scene.steps == 1;
+        let parts = scene.steps.clamp(if one_step { 1 } else { 2 }, 6);
         // And it still is.
-        let recent = trace.mean((scene.window / parts).max(2 * scene.unit).min(scene.window));
+        let recent = trace.mean((scene.window / parts).max(2 * self.pace.unit()).min(scene.window));
         let steady = 4 * trace.steady(scene.window, parts) >= 3 * parts && recent >= 0.4 * accused.effect;
         let known = verdict.cause != Cause::Unknown;
         // Power is a rough measure of computing.
         let by_power = now[Fact::SmActive as usize].is_nan();
         let alarm = if by_power { ALARM_POWER } else { ALARM };
+        let others = self.of_others(scene.scale, accused);
+        // A fact beside what anybody may show is a coincidence; without one it takes much more than that.
+        let beyond = accused.score >= others * if known { 1.0 } else { BEYOND };
         let enough = match (known, learned) {
-            (true, true) if scene.window == scene.unit => accused.score >= ALARM_STEP && accused.effect >= LEAST_STEP,
+            _ if learned && !beyond => false,
+            (true, true) if one_step => accused.score >= ALARM_STEP && accused.effect >= LEAST_STEP,
             // A limiter's bit that has been on for a moment is not much of a fact yet.
             (true, true) if by_power || verdict.is_brief(&now) => accused.score >= ALARM,
             (true, true) => accused.score >= ALARM_FACT,
@@ -182,9 +202,15 @@ impl JobJudge {
             (false, _) if accused.gpu.is_none() && (accused.score < ALARM_NODE || accused.effect < LEAST_LEVEL) => false,
             (false, _) => {
                 let (age, steps) = if self.is_remembered(accused) { OLD } else { YOUNG };
+                let striking = accused.score >= STRIKING * alarm;
+                let (seconds, in_steps) = if striking { LESS_LONG } else { LONG };
+                // A few steps may be late by chance, one after another hardly.
+                let all = !striking || scene.steps >= LONG.1 || trace.steady(scene.window, parts) == parts;
                 accused.score >= alarm
-                    && scene.window >= LONG.0.max(LONG.1 * scene.unit)
-                    && self.age >= age.max(steps * scene.unit)
+                    && all
+                    && scene.window >= seconds
+                    && scene.steps >= in_steps
+                    && self.age >= age.max(steps * self.pace.unit())
             }
         };
         let lenient = scene.input.without.corroboration;
@@ -192,9 +218,8 @@ impl JobJudge {
         let gap = accused.effect * self.level / (1.0 + accused.effect * self.level);
         let onset = trace.onset(scene.window).max(scene.window);
         let (slowdown, plausible) = if learned && self.speed.is_known() {
-            let scale = super::job::scale_of(scene.window, scene.unit);
             let step = self.pace.step();
-            let noise = self.speed.deviation(scale, scene.window as f64);
+            let noise = self.speed.deviation(scene.scale, scene.window as f64);
             let seconds = onset.min(scene.window.max(30)) as f64;
             let fall = self.speed.fall((seconds / step).round().max(2.0) * step);
             let least = LEAST_SLOWDOWN.max(0.25 * gap);
@@ -207,7 +232,7 @@ impl JobJudge {
             let clear = accused.score >= if now { ALARM_STEP } else { CLEAR };
             let (age, window) = if now { SOON } else { (AGE, SURE.0) };
             let steps = SURE.1 - usize::from(clear);
-            let old = self.age >= age.max(steps * scene.unit) && scene.window >= window.max(steps * scene.unit);
+            let old = self.age >= age.max(steps * self.pace.unit()) && scene.window >= window && scene.steps >= steps;
             let least = 1.5 * LEAST_LEVEL;
             // Without a fact: who was found by itself to have been far from all others.
             (
@@ -239,9 +264,9 @@ impl JobJudge {
             verdict,
             now,
             peers,
-            peer_count: scene.gpus.len() - if accused.gpu.is_some() { 1 } else { 8.min(scene.gpus.len()) },
+            peer_count: scene.members - if accused.gpu.is_some() { 1 } else { 8.min(scene.members) },
             gpus: scene.input.members.len(),
-            completeness: (scene.gpus.len() as f64 / scene.input.members.len().max(1) as f64).min(1.0),
+            completeness: (scene.members as f64 / scene.input.members.len().max(1) as f64).min(1.0),
         })
     }
 
@@ -252,48 +277,49 @@ impl JobJudge {
     /// False: it has been slow since the job began, as far as is known.
     fn is_remembered(&self, accused: &Accused) -> bool {
         match accused.gpu {
-            Some(gpu) => !self.members[&gpu].from_the_start,
-            None => !self.nodes[&accused.node].from_the_start,
+            Some(gpu) => !self.members.was_slow_from_the_start(gpu),
+            None => !self.nodes.was_slow_from_the_start(accused.node),
         }
     }
 
     /// One GPU that has been slower than all others since the job began, with nothing to show for it: what is remembered of it is the
     /// fault itself. It must be far from the next, and compute: a rank that does more on its host is no fault.
-    pub(super) fn slow_from_the_start(&self, input: &Input<'_>) -> Option<u32> {
+    pub(super) fn slow_from_the_start(&self, input: &Input<'_>) -> Option<usize> {
         let window = 40.max(4 * self.pace.unit());
         if self.members.len() < MANY || self.age < window {
             return None;
         }
-        let raw: Vec<(u32, f64)> = self
-            .members
-            .iter()
-            .map(|(&gpu, member)| (gpu, member.offset + member.trace.mean(window.min(member.trace.len()))))
-            .collect();
-        let (middle, spread) = super::noise::spread(&raw.iter().map(|(_, value)| *value).collect::<Vec<_>>());
-        let mut order: Vec<(u32, f64)> = raw.into_iter().map(|(gpu, value)| (gpu, value - middle)).collect();
-        order.sort_by(|a, b| b.1.total_cmp(&a.1));
-        let ((gpu, first), (_, second)) = (order[0], order[1]);
+        let mean = |place: usize, offset: f32| {
+            let trace = self.members.traces.lane(place);
+            f64::from(offset) + trace.mean(window.min(trace.len()))
+        };
+        let raw: Vec<f64> = self.members.offsets.iter().enumerate().map(|(place, &offset)| mean(place, offset)).collect();
+        let largest = |but: usize| (0..raw.len()).filter(|&place| place != but).max_by(|&a, &b| raw[a].total_cmp(&raw[b]));
+        let place = largest(usize::MAX)?;
+        let second = raw[largest(place)?];
+        let (middle, spread) = super::noise::spread(&raw);
+        let (first, second, gpu) = (raw[place] - middle, second - middle, self.members.slots()[place]);
         let accused =
             Accused { node: input.fleet.node_of(GpuSlot(gpu)).0, gpu: Some(gpu), effect: first, score: 0.0, rack: Vec::new() };
-        let of_node = self.nodes.get(&accused.node).map_or(0.0, |node| node.offset);
+        let of_node = self.nodes.place(accused.node).map_or(0.0, |node| f64::from(self.nodes.offsets[node]));
         let far = first >= FROM_THE_START && second <= ALIKE * first && first >= 8.0 * spread && of_node > -ALIKE * first;
-        if !far || self.members[&gpu].from_the_start {
+        if !far || self.members.from_the_start[place] {
             return None;
         }
         let (peers, _) = self.facts_of_peers(input, &accused);
-        let own = self.members[&gpu].facts.row();
+        let own = self.known[place].facts.row();
         let late = peers[Fact::Utilization as usize] - own[Fact::Utilization as usize];
-        (late.is_nan() || late < 0.03).then_some(gpu)
+        (late.is_nan() || late < 0.03).then_some(place)
     }
 
     /// What the accused shows, and showed.
     pub(super) fn facts_of(&self, accused: &Accused) -> (Row, Option<Row>) {
         match accused.gpu {
-            Some(gpu) => (self.members[&gpu].facts.row(), self.members[&gpu].past()),
+            Some(gpu) => (self.known(gpu).facts.row(), self.known(gpu).past()),
             None => {
                 let here = self.node_members.get(&accused.node).map_or(&[][..], Vec::as_slice);
-                let now: Vec<Row> = here.iter().map(|gpu| self.members[gpu].facts.row()).collect();
-                let past: Vec<Row> = here.iter().filter_map(|gpu| self.members[gpu].past()).collect();
+                let now: Vec<Row> = here.iter().map(|&gpu| self.known(gpu).facts.row()).collect();
+                let past: Vec<Row> = here.iter().filter_map(|&gpu| self.known(gpu).past()).collect();
                 (medians(&now), (!past.is_empty()).then(|| medians(&past)))
             }
         }
@@ -301,11 +327,13 @@ impl JobJudge {
 
     pub(super) fn facts_of_peers(&self, input: &Input<'_>, accused: &Accused) -> (Row, Option<Row>) {
         let stride = self.members.len().div_ceil(SAMPLE).max(1);
-        let peers = self.members.iter().step_by(stride).filter(|(gpu, _)| input.fleet.node_of(GpuSlot(**gpu)).0 != accused.node);
-        let peers: Vec<_> = peers.map(|(_, member)| member).collect();
+        let all = || self.members.slots().iter().copied().zip(&self.known);
+        let elsewhere = |gpu: u32| input.fleet.node_of(GpuSlot(gpu)).0 != accused.node;
+        let mut peers: Vec<_> = all().step_by(stride).filter(|(gpu, _)| elsewhere(*gpu)).map(|(_, known)| known).collect();
         // All of the job on one node: its other GPUs.
-        let own = || self.members.iter().filter(|(gpu, _)| Some(**gpu) != accused.gpu).map(|(_, member)| member).collect();
-        let peers = if peers.is_empty() { own() } else { peers };
+        if peers.is_empty() {
+            peers = all().filter(|(gpu, _)| Some(*gpu) != accused.gpu).map(|(_, known)| known).collect();
+        }
         let now: Vec<Row> = peers.iter().map(|member| member.facts.row()).collect();
         let past: Vec<Row> = peers.iter().filter_map(|member| member.past()).collect();
         (medians(&now), (!past.is_empty()).then(|| medians(&past)))

@@ -121,9 +121,11 @@ pub fn explain(now: &Row, past: Option<&Row>, peers: &Row, peers_past: Option<&R
     // Its clock explains the half of it at least, and has itself become slower: where all others happen to be read while they spin, at their
     // highest clock, it has not.
     let stayed = past.is_some_and(|past| now[Fact::SmClock as usize] > (1.0 - CLOCK_LEAST) * past[Fact::SmClock as usize]);
+    // A limiter slows a GPU by its clock and by nothing else: where that is known and has not fallen, a bit that flickers is a history.
+    let limited = relative(Fact::SmClock) < -CLOCK_LEAST.max(0.25 * effect) || !known(Fact::SmClock);
     let slow_clock = !stayed && relative(Fact::SmClock) < -CLOCK.min(CLOCK_LEAST.max(effect)).max(0.5 * effect);
     let checks: [(Cause, Vec<(Fact, bool)>); 9] = [
-        (Cause::PowerBrake, vec![(Fact::BrakeDuty, excess(Fact::BrakeDuty) > DUTY)]),
+        (Cause::PowerBrake, vec![(Fact::BrakeDuty, excess(Fact::BrakeDuty) > DUTY && limited)]),
         (
             Cause::PowerCap,
             vec![
@@ -131,7 +133,7 @@ pub fn explain(now: &Row, past: Option<&Row>, peers: &Row, peers_past: Option<&R
                 (Fact::PowerCapDuty, excess(Fact::PowerCapDuty) > DUTY && slow_clock && excess(Fact::ThermalDuty) <= DUTY),
             ],
         ),
-        (Cause::Thermal, vec![(Fact::ThermalDuty, excess(Fact::ThermalDuty) > DUTY)]),
+        (Cause::Thermal, vec![(Fact::ThermalDuty, excess(Fact::ThermalDuty) > DUTY && limited)]),
         (
             Cause::HbmDegraded,
             vec![

@@ -23,7 +23,8 @@ macro_rules! facts {
 }
 
 facts! {
-    /// While it computes: spinning GPUs float to their highest clock.
+    /// While it computes: spinning GPUs float to their highest clock. It is read at instants, and some of them are those of spinning: the
+    /// mean of the lower half counts.
     SmClock = "sm_clock_mhz",
     Temperature = "temperature_celsius",
     MemoryTemperature = "memory_temperature_celsius",
@@ -57,7 +58,17 @@ pub struct Gatherer {
     current: Sums,
     before: Sums,
     /// Counters: value and second when last seen.
-    counters: [Option<(f64, i64)>; COUNTERS.len()],
+    counters: [Seen; COUNTERS.len()],
+}
+
+/// A counter's value, and in which second.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Seen(f64, i64);
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self(f64::NAN, 0)
+    }
 }
 
 /// Facts that are the growth of a counter.
@@ -83,6 +94,28 @@ struct Sums {
     looks: [u8; COUNTERS.len()],
     rises: [u8; COUNTERS.len()],
     taken: u8,
+    /// SM clocks, MHz.
+    clocks: Clocks,
+}
+
+/// What was read in seconds of computing.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct Clocks {
+    megahertz: [u16; LONGEST as usize],
+    count: u8,
+}
+
+impl Clocks {
+    fn take(&mut self, megahertz: f64) {
+        if let Some(next) = self.megahertz.get_mut(self.count as usize).filter(|_| megahertz > 0.0) {
+            *next = megahertz as u16;
+            self.count += 1;
+        }
+    }
+
+    fn read(&self) -> &[u16] {
+        &self.megahertz[..self.count as usize]
+    }
 }
 
 const THERMAL: u64 = gridstep_wire::reasons::SW_THERMAL | gridstep_wire::reasons::HW_THERMAL;
@@ -97,7 +130,7 @@ impl Gatherer {
         self.current.taken += 1;
         let value = |metric: GpuMetric| gpus.column(metric as usize).get(gpu).copied().unwrap_or(f64::NAN);
         if computing {
-            self.mean(Fact::SmClock, value(GpuMetric::SmClock));
+            self.current.clocks.take(value(GpuMetric::SmClock));
         }
         self.mean(Fact::Temperature, value(GpuMetric::Temperature));
         self.mean(Fact::MemoryTemperature, value(GpuMetric::MemoryTemperature));
@@ -144,10 +177,8 @@ impl Gatherer {
             return;
         }
         let Some(counter) = COUNTERS.iter().position(|&counter| counter == fact) else { return };
-        if let Some((before, at)) = self.counters[counter].replace((value, second))
-            && value >= before
-            && second > at
-        {
+        let Seen(before, at) = std::mem::replace(&mut self.counters[counter], Seen(value, second));
+        if value >= before && second > at {
             self.current.sums[fact as usize] += (value - before) as f32;
             self.current.counts[fact as usize] += (second - at) as f32;
             self.current.looks[counter] = self.current.looks[counter].saturating_add(1);
@@ -165,6 +196,7 @@ impl Gatherer {
                 *value = f64::from((self.current.sums[index] + self.before.sums[index]) / count);
             }
         }
+        row[Fact::SmClock as usize] = self.clock();
         for (counter, fact) in COUNTERS.into_iter().enumerate() {
             let growths = self.current.rises[counter].saturating_add(self.before.rises[counter]);
             let reads = self.current.looks[counter].saturating_add(self.before.looks[counter]);
@@ -174,6 +206,18 @@ impl Gatherer {
             }
         }
         row
+    }
+
+    fn clock(&self) -> f64 {
+        let mut read = [0; 2 * LONGEST as usize];
+        let (current, before) = (self.current.clocks.read(), self.before.clocks.read());
+        let count = current.len() + before.len();
+        read[..current.len()].copy_from_slice(current);
+        read[current.len()..count].copy_from_slice(before);
+        let read = &mut read[..count];
+        read.sort_unstable();
+        let lower = &read[..count.div_ceil(2)];
+        lower.iter().map(|&megahertz| f64::from(megahertz)).sum::<f64>() / lower.len() as f64
     }
 
     /// Whether a counter has grown in most of the seconds taken lately, and in no few: no burst, however large.
@@ -201,6 +245,16 @@ pub(super) fn row(values: &[(Fact, f64)]) -> Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clocks_of_spinning_do_not_count_as_those_of_computing() {
+        let mut gatherer = Gatherer::default();
+        assert!(gatherer.clock().is_nan());
+        [1845.0, 1905.0, 1845.0, 1905.0, 1860.0].into_iter().for_each(|read| gatherer.current.clocks.take(read));
+        gatherer.turn();
+        gatherer.current.clocks.take(1850.0);
+        assert!((gatherer.clock() - 1846.67).abs() < 0.01, "{}", gatherer.clock());
+    }
 
     #[test]
     fn a_burst_of_two_seconds_is_none_that_keeps_growing() {

@@ -1,13 +1,14 @@
 //! One job: who waits least, and whether that slows it down.
 
 use super::accuse::{Accused, Scene};
-use super::member::{Member, NodeTrace};
+use super::member::Known;
 use super::moment::Moment;
-use super::noise::{Noise, spread};
+use super::noise::Noise;
 use super::pace::Pace;
+use super::roster::Roster;
 use super::speed::Speed;
 use super::stall::Stall;
-use super::trace::{KEEP, Trace};
+use super::trace::{KEEP, Lane};
 use super::{Finding, JobFinding, Remembered, Without};
 use crate::align::seconds::Second;
 use crate::fleet::{Fleet, GpuSlot, JobSlot, NodeSlot};
@@ -40,11 +41,18 @@ const LESSON: usize = 10;
 const TURN: usize = 5;
 /// Deviations from which on a member teaches nothing.
 pub(super) const SUSPECT: f64 = 3.5;
+/// A step that differs by this share is another one: what windows of it show is learned anew.
+const ANOTHER: f64 = 0.15;
 /// From which on the job is not taken to be healthy.
 const SERIOUS: f64 = 5.0;
 
-/// Which of [`SCALES`], and every member's mean, by slot.
-type Window = (usize, Vec<(u32, f64)>);
+/// Who stands out most in a window, a GPU or a node, and by how many deviations.
+struct Top {
+    scale: usize,
+    of_gpu: bool,
+    slot: u32,
+    score: f64,
+}
 
 pub struct Input<'a> {
     pub second: i64,
@@ -61,8 +69,13 @@ pub struct Input<'a> {
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct JobJudge {
-    pub(super) members: BTreeMap<u32, Member>,
-    pub(super) nodes: BTreeMap<u32, NodeTrace>,
+    /// GPUs, each against its node.
+    pub(super) members: Roster,
+    /// By place of a member: what else is known of it, and the share of the last seconds in which it computed at all.
+    pub(super) known: Vec<Known>,
+    pub(super) busy: Vec<f32>,
+    /// Nodes, each against the others.
+    pub(super) nodes: Roster,
     /// GPU slots of each node's members.
     pub(super) node_members: BTreeMap<u32, Vec<u32>>,
     /// The second before, which waits for its successor to be compared with.
@@ -71,11 +84,14 @@ pub struct JobJudge {
     /// Seconds of which it is not yet known whether they are communication or a pause.
     pub(super) held: Vec<Moment>,
     pub(super) paused: bool,
+    /// Seconds that are not whole after a pause, and are yet to come.
+    pub(super) unwhole: u8,
     /// Seconds in a row in which hardly anybody computed.
     #[serde(default)]
     pub(super) quiet: usize,
     pub(super) pace: Pace,
-    pub(super) unit: usize,
+    /// The step that noise was learned for, seconds.
+    noise_step: f64,
     /// Median occupied share, slowly.
     pub(super) level: f64,
     /// Counted seconds.
@@ -90,6 +106,8 @@ pub struct JobJudge {
     /// The node whose link was said to have slowed the job down.
     #[serde(default)]
     pub(super) blamed: Option<u32>,
+    /// Counted second in which somebody was last found slow.
+    found: Option<usize>,
     /// Counted second of the last suspicion.
     pub(super) suspected: Option<usize>,
 }
@@ -115,10 +133,10 @@ impl Input<'_> {
 
 impl JobJudge {
     /// Of GPUs and of nodes. None before they are known.
-    pub(super) fn offsets(&self) -> (impl Iterator<Item = (GpuSlot, f64)> + '_, impl Iterator<Item = (NodeSlot, f64)> + '_) {
-        let gpus = self.members.iter().filter(|(_, member)| self.learned && !member.from_the_start);
-        let nodes = self.nodes.iter().filter(|(_, node)| self.learned && !node.from_the_start);
-        (gpus.map(|(&gpu, member)| (GpuSlot(gpu), member.offset)), nodes.map(|(&node, trace)| (NodeSlot(node), trace.offset)))
+    pub(super) fn offsets(&self) -> (impl Iterator<Item = (GpuSlot, f64)>, impl Iterator<Item = (NodeSlot, f64)>) {
+        let known = |of: &Roster| if self.learned { of.remembered().collect() } else { Vec::new() };
+        let (gpus, nodes) = (known(&self.members).into_iter(), known(&self.nodes).into_iter());
+        (gpus.map(|(gpu, offset)| (GpuSlot(gpu), offset)), nodes.map(|(node, offset)| (NodeSlot(node), offset)))
     }
 
     pub fn judge(&mut self, job: JobSlot, input: &Input<'_>) -> (Vec<Finding>, Option<JobFinding>) {
@@ -145,13 +163,15 @@ impl JobJudge {
         if lesson {
             self.pace.look();
             self.node_members.clear();
-            for &gpu in self.members.keys() {
+            for &gpu in self.members.slots() {
                 self.node_members.entry(input.fleet.node_of(GpuSlot(gpu)).0).or_default().push(gpu);
             }
-            let node_members = &self.node_members;
-            self.nodes.retain(|node, _| node_members.contains_key(node));
-            if self.unit != self.pace.unit() {
-                self.unit = self.pace.unit();
+            if self.nodes.slots().iter().any(|node| !self.node_members.contains_key(node)) {
+                let still = |node: &u32| self.node_members.contains_key(node);
+                self.nodes.follow(self.nodes.slots().iter().copied().filter(still).collect());
+            }
+            if (self.pace.step() - self.noise_step).abs() > ANOTHER * self.noise_step {
+                self.noise_step = self.pace.step();
                 (self.gpu_noise, self.node_noise) = Default::default();
                 self.speed.forget_noise();
             }
@@ -162,14 +182,16 @@ impl JobJudge {
         let found = if look { self.compare_members(job, input) } else { Default::default() };
         let since = self.suspected.map_or(usize::MAX, |at| self.age - at);
         if turn && !input.without.memory {
-            self.members.values_mut().for_each(|member| member.remember(since > 20));
+            for ((known, slot), slow) in self.known.iter_mut().zip(self.members.slots()).zip(&self.members.from_the_start) {
+                known.remember(*slow || self.members.suspects.contains(slot), since > 20);
+            }
         }
         if lesson
             && (since > LESSON || !self.learned)
-            && let Some(gpu) = self.slow_from_the_start(input)
-            && let Some(member) = self.members.get_mut(&gpu)
+            && let Some(place) = self.slow_from_the_start(input)
         {
-            (member.offset, member.from_the_start, member.past, member.turns) = (0.0, true, None, 0);
+            (self.members.offsets[place], self.members.from_the_start[place]) = (0.0, true);
+            self.known[place].forget();
         }
         if lesson && self.learned {
             if !input.without.memory {
@@ -197,23 +219,10 @@ impl JobJudge {
         }
         self.learned = true;
         let seconds = self.age.min(KEEP - 1);
-        for (&gpu, member) in &mut self.members {
-            let mean = || input.remembered(job, GpuSlot(gpu)).unwrap_or_else(|| member.trace.mean(seconds));
-            // A culprit is held to its peers.
-            member.offset = if member.from_the_start || without.memory { 0.0 } else { mean() };
-            if member.from_the_start {
-                (member.past, member.turns) = (None, 0);
-            } else {
-                member.trace.clear();
-            }
-        }
-        for (&slot, node) in &mut self.nodes {
-            let mean = || input.remembered_node(job, NodeSlot(slot)).unwrap_or_else(|| node.trace.mean(seconds));
-            node.offset = if node.from_the_start || without.memory { 0.0 } else { mean() };
-            if !node.from_the_start {
-                node.trace.clear();
-            }
-        }
+        self.members.finish_learning(seconds, without.memory, |gpu| input.remembered(job, GpuSlot(gpu)));
+        self.nodes.finish_learning(seconds, without.memory, |node| input.remembered_node(job, NodeSlot(node)));
+        let slow = self.known.iter_mut().zip(&self.members.from_the_start).filter(|(_, slow)| **slow);
+        slow.for_each(|(known, _)| known.forget());
         (self.gpu_noise, self.node_noise) = Default::default();
         self.speed.begin(self.suspected.is_none_or(|at| self.age - at > 20), seconds);
     }
@@ -222,55 +231,59 @@ impl JobJudge {
     fn learn(&mut self) {
         let weight = LESSON as f64 / (self.age as f64).min(FOLLOW);
         // Who was slow from the start and no longer is, is learned as well.
-        let lesson = |trace: &Trace, offset: &mut f64, suspect: bool| {
-            if !suspect && trace.len() > LAG + LESSON {
-                *offset += weight * (trace.sum(LAG + LESSON, LAG) / LESSON as f64).clamp(-0.1, 0.1);
-            }
-        };
-        self.members.values_mut().for_each(|member| lesson(&member.trace, &mut member.offset, member.suspect));
-        self.nodes.values_mut().for_each(|node| lesson(&node.trace, &mut node.offset, node.suspect));
+        self.members.learn(LAG, LESSON, weight);
+        self.nodes.learn(LAG, LESSON, weight);
     }
 
     fn compare_members(&mut self, job: JobSlot, input: &Input<'_>) -> (Vec<Finding>, Option<JobFinding>) {
-        let unit = self.pace.unit();
+        let step = self.pace.step();
         let at = Micros((input.second + 1) * 1_000_000);
         self.gpu_noise.resize_with(SCALES.len(), Noise::default);
         self.node_noise.resize_with(SCALES.len(), Noise::default);
-        self.nodes.values_mut().for_each(|node| node.suspect = false);
-        let (length, windows) = self.means();
+        self.members.suspects.clear();
+        self.nodes.suspects.clear();
+        let length = self.members.traces.longest().min(self.age).min(LONGEST);
         let mut findings: Vec<Finding> = Vec::new();
         let (mut staged, mut slow) = (false, None);
-        for (scale, gpus) in windows {
-            let window = SCALES[scale] * unit;
+        let mut stood_out: Vec<Top> = Vec::new();
+        let due: Vec<usize> = (0..SCALES.len()).filter(|&scale| self.is_due(span(scale, step), length)).collect();
+        for scale in due {
+            // Whole steps, which are no whole seconds.
+            let (window, exact) = (span(scale, step), SCALES[scale] as f64 * step);
             let floor = (DEVIATION.0 / (window as f64).sqrt()).max(DEVIATION.1);
-            let nodes: Vec<(u32, f64)> = self.nodes.iter().map(|(&node, trace)| (node, trace.trace.mean(window))).collect();
-            let values = |of: &[(u32, f64)]| of.iter().map(|(_, value)| *value).collect::<Vec<f64>>();
-            let (gpu_middle, gpu_spread) = spread(&values(&gpus));
-            let (node_middle, node_spread) = if nodes.len() > 2 { spread(&values(&nodes)) } else { (0.0, f64::NAN) };
+            let (gpu_middle, gpu_spread) = self.members.spread(exact);
+            let (node_middle, node_spread) = if self.nodes.len() > 2 { self.nodes.spread(exact) } else { (0.0, f64::NAN) };
             // What is remembered is a mean as well.
             let unsure = if self.learned { (1.0 + window as f64 / (self.age as f64).min(FOLLOW)).sqrt() } else { 1.0 };
+            let gpu_deviation = unsure * self.gpu_noise[scale].deviation(gpu_spread, self.members.len(), floor);
+            let node_deviation = unsure * self.node_noise[scale].deviation(node_spread, self.nodes.len(), floor);
             let scene = Scene {
                 job,
                 at,
                 window,
-                unit,
-                gpu_deviation: unsure * self.gpu_noise[scale].deviation(gpu_spread, gpus.len(), floor),
-                node_deviation: unsure * self.node_noise[scale].deviation(node_spread, nodes.len(), floor),
-                gpus: gpus.iter().map(|&(gpu, value)| (gpu, value - gpu_middle)).collect(),
-                nodes: nodes.iter().map(|&(node, value)| (node, value - node_middle)).collect(),
+                steps: SCALES[scale],
+                scale,
+                gpu_deviation,
+                node_deviation,
+                gpus: self.members.above(exact, gpu_middle, SUSPECT * gpu_deviation),
+                nodes: self.nodes.above(exact, node_middle, f64::NEG_INFINITY),
+                members: self.members.len(),
                 input,
             };
             let suspects = scene.suspects();
             staged |= suspects.is_role;
-            for &gpu in &suspects.gpus {
-                self.members.get_mut(&gpu).expect("a member for each value").suspect = !suspects.is_role;
-            }
-            for &node in &suspects.nodes {
-                self.nodes.get_mut(&node).expect("a node for each value").suspect = !suspects.is_role;
+            for (suspects_of, slots) in
+                [(&mut self.members.suspects, &suspects.gpus), (&mut self.nodes.suspects, &suspects.nodes)]
+            {
+                // Where many stand out, it is what they do.
+                match suspects.is_role {
+                    true => suspects_of.retain(|slot| !slots.contains(slot)),
+                    false => suspects_of.extend(slots),
+                }
             }
             slow = slow.or_else(|| self.slow_stage(&scene, &suspects));
             // Its GPUs may be known longer than the node as such, which has to be comparable to others first.
-            let known = |accused: &&Accused| accused.gpu.is_some() || self.nodes.contains_key(&accused.node);
+            let known = |accused: &&Accused| accused.gpu.is_some() || self.nodes.place(accused.node).is_some();
             if let Some(accused) = suspects.accused.as_ref().filter(known) {
                 let finding = self.accuse(&scene, accused);
                 if !self.learned && finding.as_ref().is_some_and(|finding| finding.alarm) {
@@ -278,12 +291,19 @@ impl JobJudge {
                 }
                 findings.extend(finding);
             }
+            if self.learned {
+                let top = |of_gpu: bool| move |(slot, score): (u32, f64)| Top { scale, of_gpu, slot, score };
+                stood_out.extend(suspects.top_gpu.map(top(true)));
+                stood_out.extend(suspects.top_node.map(top(false)));
+            }
+            // Where many stand out they differ by more than was thought: of few, who are no measure of themselves, that has to be learned.
             let weak = suspects.accused.as_ref().is_none_or(|accused| accused.score < SERIOUS);
-            if weak && !suspects.is_role {
+            if weak {
                 self.gpu_noise[scale].learn(gpu_spread);
                 self.node_noise[scale].learn(node_spread);
             }
         }
+        self.remember_who_stood_out(&findings, &stood_out, input);
         let serious = findings.iter().any(|finding| finding.alarm || finding.score >= SERIOUS);
         if serious || staged {
             self.suspected = Some(self.age);
@@ -309,50 +329,70 @@ impl JobJudge {
         (strongest(findings), slow)
     }
 
-    /// The longest window that can be looked at; and of each that is due now, which of [`SCALES`] it is and every member's mean. One walk over the
-    /// members, for they are large. Nobody is suspected yet.
-    fn means(&mut self) -> (usize, Vec<Window>) {
-        let unit = self.pace.unit();
-        // Long windows change slowly.
-        let due = |window: usize| {
-            window >= SHORTEST
-                && (window <= OFTEN || (self.age / 3).is_multiple_of(window / OFTEN))
-                && window <= self.age.min(LONGEST)
-        };
-        let count = self.members.len();
-        let scales = (0..SCALES.len()).filter(|&scale| due(SCALES[scale] * unit));
-        let mut windows: Vec<Window> = scales.map(|scale| (scale, Vec::with_capacity(count))).collect();
-        let mut length = 0;
-        for (&gpu, member) in &mut self.members {
-            member.suspect = false;
-            length = length.max(member.trace.len());
-            for (scale, means) in &mut windows {
-                means.push((gpu, member.trace.mean(SCALES[*scale] * unit)));
-            }
+    /// Who stood out and was not found slow is noise: what it showed, others may.
+    fn remember_who_stood_out(&mut self, findings: &[Finding], stood_out: &[Top], input: &Input<'_>) {
+        let seconds = self.seconds_between_looks() as f64;
+        self.gpu_noise.iter_mut().chain(&mut self.node_noise).for_each(|noise| noise.fade(seconds));
+        if let Some(found) = findings.iter().find(|finding| finding.alarm) {
+            self.found = Some(self.age);
+            let node = found.node;
+            self.gpu_noise
+                .iter_mut()
+                .for_each(|noise| noise.pardon(|gpu| gpu != u32::MAX && input.fleet.node_of(GpuSlot(gpu)) == node));
+            self.node_noise.iter_mut().for_each(|noise| noise.pardon(|own| own == node.0));
         }
-        let length = length.min(self.age).min(LONGEST);
-        windows.retain(|(scale, _)| SCALES[*scale] * unit <= length);
-        (length, windows)
+        // What was found is in the windows for as long as they are.
+        if self.found.is_some_and(|found| self.age - found <= LONGEST) {
+            return;
+        }
+        for top in stood_out {
+            let noise = if top.of_gpu { &mut self.gpu_noise } else { &mut self.node_noise };
+            noise[top.scale].stands_out(top.slot, top.score);
+        }
+    }
+
+    /// By how many deviations others than the accused have stood out of late, in windows of this length.
+    pub(super) fn of_others(&self, scale: usize, accused: &Accused) -> f64 {
+        let (noise, slot) = match accused.gpu {
+            Some(gpu) => (&self.gpu_noise, gpu),
+            None => (&self.node_noise, accused.node),
+        };
+        noise.get(scale).map_or(0.0, |noise| noise.of_others(slot))
+    }
+
+    /// Whether members are compared in this window now: `length` seconds are known of them.
+    fn is_due(&self, window: usize, length: usize) -> bool {
+        // Long windows change slowly.
+        let often = window <= OFTEN || (self.age / 3).is_multiple_of(window / OFTEN);
+        often && (SHORTEST..=length).contains(&window)
     }
 
     fn slow_since_the_start(&mut self, accused: &Accused) {
-        match accused.gpu {
-            Some(gpu) => self.members.get_mut(&gpu).expect("a member for each value").from_the_start = true,
-            None => self.nodes.get_mut(&accused.node).expect("a node for each value").from_the_start = true,
+        let (roster, slot) = match accused.gpu {
+            Some(gpu) => (&mut self.members, gpu),
+            None => (&mut self.nodes, accused.node),
+        };
+        if let Some(place) = roster.place(slot) {
+            roster.from_the_start[place] = true;
         }
     }
 
-    pub(super) fn accused(&self, accused: &Accused) -> &Trace {
+    pub(super) fn accused(&self, accused: &Accused) -> Lane<'_> {
         match accused.gpu {
-            Some(gpu) => &self.members[&gpu].trace,
-            None => &self.nodes[&accused.node].trace,
+            Some(gpu) => self.members.trace(gpu),
+            None => self.nodes.trace(accused.node),
         }
+    }
+
+    /// What is known of a member.
+    pub(super) fn known(&self, gpu: u32) -> &Known {
+        &self.known[self.members.place(gpu).expect("it is a member")]
     }
 }
 
-/// Which of [`SCALES`] a window is.
-pub(super) fn scale_of(window: usize, unit: usize) -> usize {
-    SCALES.iter().position(|multiple| multiple * unit == window).unwrap_or(0)
+/// The seconds of a window.
+fn span(scale: usize, step: f64) -> usize {
+    (SCALES[scale] as f64 * step).round() as usize
 }
 
 /// What alarms goes before what does not, the most telling first.

@@ -47,7 +47,7 @@ impl JobJudge {
         let found = self.speed.fallen(self.pace.step(), &super::job::SCALES, length, 0)?;
         self.blame(job, at, found, explained, input).or_else(|| {
             // Errors take longer to tell: bursts come and go.
-            let lasts = LASTS.0.max(LASTS.1 * self.pace.unit());
+            let lasts = LASTS.0.max((LASTS.1 as f64 * self.pace.step()) as usize);
             let found = self.speed.fallen(self.pace.step(), &super::job::SCALES, length, lasts)?;
             self.blame(job, at, found, explained, input)
         })
@@ -66,10 +66,10 @@ impl JobJudge {
         }
         let (peers, peers_past) = self.facts_of_peers(input, &nobody());
         let holder = self.only_holder(input, |gpu| {
-            let member = &self.members[&gpu];
+            let member = self.known(gpu);
             let verdict = cause::explain(&member.facts.row(), Some(&member.past()?), &peers, peers_past.as_ref(), fall, true);
             let of_links = matches!(verdict.cause, Cause::NetworkSlow | Cause::NvlinkErrors | Cause::PcieDegraded);
-            let lasts = window >= LASTS.0.max(LASTS.1 * self.pace.unit());
+            let lasts = window >= LASTS.0.max((LASTS.1 as f64 * self.pace.step()) as usize);
             let keeps = |rate| lasts && member.facts.keeps_growing(rate);
             (of_links && tells(&verdict, &member.facts.row(), keeps)).then_some(verdict)
         })?;
@@ -92,8 +92,7 @@ impl JobJudge {
             return None;
         }
         let (peers, _) = self.facts_of_peers(input, &nobody());
-        let holder =
-            self.only_holder(input, |gpu| bad_link(&self.members[&gpu].facts.row(), &self.members[&gpu].past()?, &peers))?;
+        let holder = self.only_holder(input, |gpu| bad_link(&self.known(gpu).facts.row(), &self.known(gpu).past()?, &peers))?;
         let mut finding = self.of_holder(job, at, input, holder, peers);
         finding.communicates = Some(communicates);
         Some(finding)
@@ -102,7 +101,7 @@ impl JobJudge {
     /// The node that has something, if it is the only one.
     fn only_holder(&self, input: &Input<'_>, has: impl Fn(u32) -> Option<Verdict>) -> Option<Holder> {
         let mut holders: BTreeMap<u32, Vec<(u32, Verdict)>> = BTreeMap::new();
-        for &gpu in self.members.keys() {
+        for &gpu in self.members.slots() {
             if let Some(verdict) = has(gpu) {
                 holders.entry(input.fleet.node_of(GpuSlot(gpu)).0).or_default().push((gpu, verdict));
             }
@@ -127,7 +126,7 @@ impl JobJudge {
             since: Micros(self.times.front().copied().unwrap_or(input.second) * 1_000_000),
             at,
             alarm: true,
-            by_power: false,
+            by_power: now[Fact::SmActive as usize].is_nan(),
             slowdown_ratio: 0.0,
             gap: 0.0,
             communicates: None,

@@ -1,32 +1,24 @@
-//! What is kept of one GPU of a job, and of one node of it.
+//! What is known of one GPU of a job beside its waiting.
 
 use super::facts::{Fact, Gatherer, Row};
-use super::trace::Trace;
+use super::trace::KEEP;
 use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Member {
-    pub(super) trace: Trace,
+/// Turns until a past is one.
+pub(super) const TURNS: u32 = 6;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Known {
     pub(super) facts: Gatherer,
-    /// Remembered share by which it is occupied longer than its node's median.
-    pub(super) offset: f64,
     /// Facts while healthy.
-    pub(super) past: Option<Vec<f32>>,
-    pub(super) turns: u32,
-    pub(super) suspect: bool,
-    /// It was slow already when the job began.
-    pub(super) from_the_start: bool,
-    /// Share of the last seconds in which it computed at all.
-    pub(super) busy: f32,
+    past: [f32; Fact::COUNT],
+    turns: u32,
 }
 
-/// A node, against the other nodes of the job.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct NodeTrace {
-    pub(super) trace: Trace,
-    pub(super) offset: f64,
-    pub(super) suspect: bool,
-    pub(super) from_the_start: bool,
+impl Default for Known {
+    fn default() -> Self {
+        Self { facts: Gatherer::default(), past: [f32::NAN; Fact::COUNT], turns: 0 }
+    }
 }
 
 /// What is kept of one GPU, bytes: the last minutes of what it shows, and all else.
@@ -37,27 +29,25 @@ pub struct Footprint {
 }
 
 impl Footprint {
-    /// Of a GPU of a job that has been learned.
+    /// Of a GPU of a job: its trace; its facts, and slot, offset, sum, begin of the trace, share of computing, whether it was slow from the start.
     pub fn of_a_gpu() -> Self {
-        let history = super::trace::KEEP * size_of::<f32>();
-        // Its key in the map as well, which is filled by two thirds.
-        let node_of_map = (size_of::<Member>() + size_of::<u32>()) * 3 / 2;
-        Self { history, beside: node_of_map + Fact::COUNT * size_of::<f32>() }
+        let by_place = 3 * size_of::<f32>() + size_of::<u32>() + size_of::<u64>() + size_of::<bool>();
+        Self { history: KEEP * size_of::<f32>(), beside: size_of::<Known>() + by_place }
     }
 }
 
-impl Member {
-    /// Facts follow what was seen while nobody was suspected.
-    pub(super) fn remember(&mut self, healthy: bool) {
-        let row = self.facts.row();
-        self.facts.turn();
-        if self.suspect || self.from_the_start || !healthy && self.turns >= 6 {
+impl Known {
+    /// Facts follow what was seen while nobody was suspected: neither it (`suspect`) nor, once enough is known, anybody.
+    pub(super) fn remember(&mut self, suspect: bool, healthy: bool) {
+        if suspect || !healthy && self.turns >= TURNS {
+            self.facts.turn();
             return;
         }
+        let row = self.facts.row();
+        self.facts.turn();
         self.turns += 1;
         let weight = 1.0 / (self.turns as f32).min(60.0);
-        let past = self.past.get_or_insert_with(|| row.iter().map(|&value| value as f32).collect());
-        for (past, now) in past.iter_mut().zip(row) {
+        for (past, now) in self.past.iter_mut().zip(row) {
             if past.is_nan() {
                 *past = now as f32;
             } else if !now.is_nan() {
@@ -66,11 +56,13 @@ impl Member {
         }
     }
 
+    /// What it showed so far was the fault.
+    pub(super) fn forget(&mut self) {
+        (self.past, self.turns) = ([f32::NAN; Fact::COUNT], 0);
+    }
+
     pub(super) fn past(&self) -> Option<Row> {
-        let past = self.past.as_ref().filter(|_| self.turns >= 6)?;
-        let mut row = [f64::NAN; Fact::COUNT];
-        row.iter_mut().zip(past).for_each(|(row, &past)| *row = f64::from(past));
-        Some(row)
+        (self.turns >= TURNS).then(|| self.past.map(f64::from))
     }
 }
 

@@ -2,15 +2,20 @@
 
 use super::job::{Input, JobJudge, LARGE, PEERS};
 use super::reference::{self, Unit};
+use super::roster::rearranged;
 use super::trace::KEEP;
 use super::{median, occupancy};
 use crate::fleet::{GpuMetric, GpuSlot};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Below this share of computing (job's median) nobody computes in that second.
 const QUIET: f64 = 0.2;
 /// And from this share on somebody does.
 const COMPUTES: f64 = 0.5;
+
+/// Seconds after a pause that are not whole.
+const UNWHOLE: u8 = 2;
 
 /// One second of all members, not yet counted.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -36,24 +41,21 @@ impl JobJudge {
         let mut moment = Moment { second: input.second, ..Moment::default() };
         let (mut busy, mut occupied, mut here) = (Vec::new(), Vec::new(), Vec::new());
         // One may have gone and another have come.
-        if !self.members.keys().eq(input.members.iter().map(|gpu| &gpu.0)) {
-            for gpu in input.members {
-                self.members.entry(gpu.0).or_default();
-            }
-            self.members.retain(|&gpu, _| input.members.binary_search(&GpuSlot(gpu)).is_ok());
+        if !self.members.slots().iter().eq(input.members.iter().map(|gpu| &gpu.0)) {
+            let was = self.members.follow(input.members.iter().map(|gpu| gpu.0).collect());
+            self.known = rearranged(std::mem::take(&mut self.known), &was);
+            self.busy = rearranged(std::mem::take(&mut self.busy), &was);
         }
         let large = input.members.len() > LARGE;
         let mut place = 0;
-        let mut members = self.members.iter_mut();
         while place < input.members.len() {
             let node = input.fleet.node_of(input.members[place]);
             here.clear();
             let mut instant = f64::NAN;
             while place < input.members.len() && input.fleet.node_of(input.members[place]) == node {
                 let gpu = input.members[place];
+                let (known, computes) = (&mut self.known[place], &mut self.busy[place]);
                 place += 1;
-                // Both are in the order of their slots.
-                let Some((_, member)) = members.find(|(slot, _)| **slot == gpu.0) else { break };
                 let Some(share) = occupancy::of(input.gpus, gpu.0 as usize) else { continue };
                 let taken = occupancy::with_gap(share, value(GpuMetric::Utilization, gpu));
                 busy.push(share);
@@ -61,8 +63,8 @@ impl JobJudge {
                 here.push((gpu.0, taken));
                 // Power comes all through the second.
                 instant = if value(GpuMetric::SmActive, gpu).is_nan() { 0.5 } else { input.gpus.instant(gpu.0 as usize) };
-                member.busy += (f32::from(u8::from(share > 0.05)) - member.busy) / 30.0;
-                if self.age > 30 && member.busy < 0.02 {
+                *computes += (f32::from(u8::from(share > 0.05)) - *computes) / 30.0;
+                if self.age > 30 && *computes < 0.02 {
                     // A spare: it never computes.
                     here.pop();
                     busy.pop();
@@ -75,7 +77,7 @@ impl JobJudge {
                 }
                 let watts = input.power.get(gpu.0 as usize).map_or(f64::NAN, |&watts| f64::from(watts));
                 let node = input.nodes.map(|nodes| (nodes, node.0 as usize));
-                member.facts.take(input.second, input.gpus, gpu.0 as usize, node, watts, share > 0.5);
+                known.facts.take(input.second, input.gpus, gpu.0 as usize, node, watts, share > 0.5);
             }
             if here.is_empty() {
                 continue;
@@ -97,8 +99,12 @@ impl JobJudge {
     pub(super) fn compare(&mut self, moment: &mut Moment) {
         let unit = |&(node, at, value): &(u32, f64, f64)| Unit { node, at, value };
         let next = self.last.as_ref().map(|next| next.units.as_slice()).unwrap_or_default();
+        // Who stands out is no measure of the others, who are few. Where many do, it is what they do.
+        let few = 4 * self.nodes.suspects.len() <= self.nodes.len();
+        let is_measure = |unit: &&(u32, f64, f64)| !few || !self.nodes.suspects.contains(&unit.0);
         let own: Vec<Unit> = moment.units.iter().map(unit).collect();
-        let around: Vec<Unit> = self.before_last.iter().chain(&moment.units).chain(next).map(unit).collect();
+        let around = self.before_last.iter().chain(&moment.units).chain(next);
+        let around: Vec<Unit> = around.filter(is_measure).map(unit).collect();
         let differences = reference::differences(&own, &around);
         moment.nodes = own.iter().zip(differences).filter(|(_, d)| !d.is_nan()).map(|(unit, d)| (unit.node, d as f32)).collect();
         self.before_last = moment.units.clone();
@@ -117,8 +123,14 @@ impl JobJudge {
             }
             return 0;
         }
-        // All others wait for one that computes yet: that is no pause. The second in which one ends is not whole.
+        // All others wait for one that computes yet: that is no pause. The second in which one ends is not whole, nor is the next: nodes are
+        // read at instants of their own.
         if std::mem::take(&mut self.paused) {
+            self.unwhole = UNWHOLE;
+        }
+        if self.unwhole > 0 {
+            self.unwhole -= 1;
+            self.held.clear();
             return 0;
         }
         let held = std::mem::take(&mut self.held);
@@ -132,25 +144,16 @@ impl JobJudge {
         let memory = (self.age as f64).min(30.0f64.max(3.0 * self.pace.unit() as f64));
         self.level += (moment.middle - self.level) / memory;
         let level = self.level.max(0.05);
-        for node in self.nodes.values_mut() {
-            node.trace.hold();
+        let relative = |&(slot, difference): &(u32, f32)| (slot, (f64::from(difference) / level) as f32);
+        self.members.push(moment.gpus.iter().map(relative));
+        let mut nodes: Vec<(u32, f32)> = moment.nodes.iter().map(relative).collect();
+        nodes.sort_unstable_by_key(|(node, _)| *node);
+        if nodes.iter().any(|(node, _)| self.nodes.place(*node).is_none()) {
+            let known = self.nodes.slots().iter().copied();
+            let all: BTreeSet<u32> = known.chain(nodes.iter().map(|(node, _)| *node)).collect();
+            self.nodes.follow(all.into_iter().collect());
         }
-        // Both are in the order of their slots.
-        let mut seen = moment.gpus.iter().peekable();
-        for (&gpu, member) in &mut self.members {
-            member.trace.hold();
-            while seen.next_if(|seen| seen.0 < gpu).is_some() {}
-            if let Some(&(_, difference)) = seen.next_if(|seen| seen.0 == gpu) {
-                member.trace.put(f64::from(difference) / level - member.offset);
-            }
-        }
-        for &(node, difference) in &moment.nodes {
-            let node = self.nodes.entry(node).or_default();
-            if node.trace.is_empty() {
-                node.trace.hold();
-            }
-            node.trace.put(f64::from(difference) / level - node.offset);
-        }
+        self.nodes.push(nodes.into_iter());
         self.speed.push(moment.middle);
         if self.times.len() == KEEP {
             self.times.pop_front();

@@ -8,10 +8,22 @@ const MEMORY: f64 = 150.0;
 /// From this many members on, their spread of this very moment counts as well.
 const MANY: usize = 12;
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+/// Seconds in which it is forgotten, down to a third, that somebody stood out.
+const FORGET: f64 = 3600.0;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Noise {
     spread: f64,
     looks: f64,
+    /// Who stood out most and next to most of late without being found slow, and by how many deviations. Tails are heavy, and each job has
+    /// its own: what one has shown, any other may.
+    peaks: [(u32, f64); 2],
+}
+
+impl Default for Noise {
+    fn default() -> Self {
+        Self { spread: 0.0, looks: 0.0, peaks: [(u32::MAX, 0.0); 2] }
+    }
 }
 
 /// The middle of the values, and their robust deviation from it.
@@ -34,8 +46,53 @@ impl Noise {
         self.spread += weight.min(1.0) * (spread - self.spread);
     }
 
+    /// `slot` stands out by `score` deviations.
+    pub fn stands_out(&mut self, slot: u32, score: f64) {
+        let [first, second] = &mut self.peaks;
+        if first.0 == slot {
+            first.1 = first.1.max(score);
+        } else if score > first.1 {
+            (*second, *first) = (*first, (slot, score));
+        } else if second.0 == slot || score > second.1 {
+            *second = (slot, score.max(if second.0 == slot { second.1 } else { 0.0 }));
+        }
+    }
+
+    /// By how many deviations others than `slot` stood out of late.
+    pub fn of_others(&self, slot: u32) -> f64 {
+        let [first, second] = self.peaks;
+        if first.0 == slot { second.1 } else { first.1 }
+    }
+
+    /// So many seconds have passed.
+    pub fn fade(&mut self, seconds: f64) {
+        self.peaks.iter_mut().for_each(|peak| peak.1 *= (-seconds / FORGET).exp());
+    }
+
+    /// Who stood out has been found slow: it is no noise.
+    pub fn pardon(&mut self, slow: impl Fn(u32) -> bool) {
+        self.peaks.iter_mut().filter(|peak| slow(peak.0)).for_each(|peak| *peak = (u32::MAX, 0.0));
+        self.peaks.sort_by(|a, b| b.1.total_cmp(&a.1));
+    }
+
     pub fn deviation(&self, now: f64, members: usize, floor: f64) -> f64 {
         let now = if members >= MANY || self.looks < 5.0 { now } else { 0.0 };
         self.spread.max(now).max(floor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_stood_out_counts_against_others_and_not_against_itself() {
+        let mut noise = Noise::default();
+        [(3, 5.0), (4, 6.0), (3, 5.5), (9, 2.0)].into_iter().for_each(|(slot, score)| noise.stands_out(slot, score));
+        assert_eq!((noise.of_others(4), noise.of_others(3), noise.of_others(7)), (5.5, 6.0, 6.0));
+        noise.fade(FORGET);
+        assert!((noise.of_others(7) - 6.0 / std::f64::consts::E).abs() < 1e-9);
+        noise.pardon(|slot| slot == 4);
+        assert!((noise.of_others(7) - 5.5 / std::f64::consts::E).abs() < 1e-9);
     }
 }

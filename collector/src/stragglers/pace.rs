@@ -16,8 +16,16 @@ const LONGEST: usize = 60;
 const LEAST: f64 = 0.3;
 /// A multiple of the step correlates as well: the step is the first peak that is nearly as high as the highest.
 const NEARLY: f64 = 0.8;
-/// By how much the autocorrelation of a part of a step has to exceed that of the half of it, for the part to be the step.
-const CLEARLY: f64 = 0.2;
+/// Seconds that are folded, at least and at most; into so many parts of a step.
+const ENOUGH: usize = 40;
+const FOLDED: usize = 160;
+const BINS: usize = 8;
+/// Steps that are looked at, around a lag: seconds, and from one to the next.
+const REACH: f64 = 0.6;
+const FINELY: f64 = 1.003;
+/// A part of a lag is the step if it explains that much of what the lag explains; and steps that are told from others are so long, seconds.
+const AS_WELL: f64 = 0.9;
+const LEAST_STEP: f64 = 1.8;
 /// Seconds without computing that are a pause (checkpoint, evaluation, stop), not communication: at least, and as a share of the step.
 const PAUSE: f64 = 5.0;
 const PAUSE_SHARE: f64 = 1.0;
@@ -78,25 +86,54 @@ fn step(busy: &[f64]) -> Option<f64> {
         (SHORTEST..=longest).filter(|&lag| lags.len() > lag + 1 && lags[lag] >= lags[lag - 1] && lags[lag] >= lags[lag + 1]);
     let peaks: Vec<usize> = peaks.filter(|&lag| lags[lag] >= LEAST).collect();
     let highest = peaks.iter().map(|&lag| lags[lag]).fold(0.0, f64::max);
-    let mut step = *peaks.iter().find(|&&lag| lags[lag] >= NEARLY * highest)? as f64;
-    // Of steps that are no whole seconds and hardly longer than two, the first peak is a multiple.
-    for parts in [3.0, 2.0] {
-        let (short, between) = (step / parts, step / parts / 2.0);
-        let at = |lag: f64| {
-            let (whole, part) = (lag.floor() as usize, lag.fract());
-            (1.0 - part) * lags[whole] + part * lags[whole + 1]
-        };
-        if (1.5..SHORTEST as f64).contains(&short) && at(short) > at(between) + CLEARLY {
-            return Some(short);
+    let first = *peaks.iter().find(|&&lag| lags[lag] >= NEARLY * highest)?;
+    Some(refined(&busy[count.saturating_sub(FOLDED)..], first, &lags))
+}
+
+/// The step to a part of a second. Read once a second, a step that is no whole number of seconds shows its first high peak at several of
+/// them: the shortest part of the lag counts that explains the figure as well when it is folded by it, and at which it correlates.
+fn refined(busy: &[f64], lag: usize, lags: &[f64]) -> f64 {
+    if busy.len() < ENOUGH {
+        return lag as f64;
+    }
+    let best = |parts: usize| {
+        let (mut step, to) = ((lag as f64 - REACH) / parts as f64, (lag as f64 + REACH) / parts as f64);
+        let mut best = (f64::MIN, step);
+        while step <= to {
+            let explained = explained(busy, step);
+            if explained > best.0 {
+                best = (explained, step);
+            }
+            step *= FINELY;
+        }
+        best
+    };
+    let (whole, mut step) = best(1);
+    for parts in 2..=lag / 2 {
+        let (explained, part) = best(parts);
+        let correlates = lags.get(part.round() as usize).is_some_and(|&correlation| correlation >= LEAST);
+        if part >= LEAST_STEP && explained >= AS_WELL * whole && correlates {
+            step = part;
         }
     }
-    // The peak of several steps knows one to a part of a second.
-    for multiple in 2.. {
-        let near = |&&lag: &&usize| (lag as f64 - f64::from(multiple) * step).abs() <= 1.0;
-        let Some(&lag) = peaks.iter().find(near) else { break };
-        step = lag as f64 / f64::from(multiple);
+    step
+}
+
+/// Share of the figure's variance that its place within the step explains.
+fn explained(busy: &[f64], step: f64) -> f64 {
+    let mut bins = [(0.0, 0.0f64); BINS];
+    let mean = busy.iter().sum::<f64>() / busy.len() as f64;
+    let mut total = 0.0;
+    for (second, &value) in busy.iter().enumerate() {
+        let place = ((second as f64 / step).fract() * BINS as f64) as usize;
+        let bin = &mut bins[place.min(BINS - 1)];
+        (bin.0, bin.1) = (bin.0 + 1.0, bin.1 + value - mean);
+        total += (value - mean) * (value - mean);
     }
-    Some(step)
+    let used = bins.iter().filter(|bin| bin.0 > 0.0).count();
+    let between: f64 = bins.iter().filter(|bin| bin.0 > 0.0).map(|bin| bin.1 * bin.1 / bin.0).sum();
+    let count = busy.len() as f64;
+    1.0 - (total - between) / (count - used as f64) / (total / (count - 1.0)).max(1e-12)
 }
 
 #[cfg(test)]
@@ -118,6 +155,21 @@ mod tests {
         assert_eq!(pace(3.0, 0.5).unit(), 3);
         assert_eq!(pace(1.0, 0.7).unit(), UNIT);
         assert_eq!((pace(2.34, 0.7).unit(), pace(5.0, 0.5).unit()), (2, 5));
+    }
+
+    #[test]
+    fn steps_that_are_no_whole_seconds_are_not_taken_for_several() {
+        for step in [2.09, 2.27, 2.73, 3.31, 4.43, 5.36, 6.4, 7.9, 9.5, 13.24, 18.3] {
+            let mut pace = Pace::default();
+            // Of each second the mean.
+            let busy = |t: f64| {
+                let whole = (t / step).floor() * step;
+                0.75 * whole + (t - whole).min(0.75 * step)
+            };
+            (0..KEEP).for_each(|second| pace.take(busy(second as f64 + 1.0) - busy(second as f64)));
+            pace.look();
+            assert!((pace.step() - step).abs() < 0.02 * step, "{step}: {}", pace.step());
+        }
         assert_eq!(pace(1.0, 0.7).pause(), 5);
     }
 

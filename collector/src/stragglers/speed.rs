@@ -1,7 +1,7 @@
 //! The job's speed, without a hook in it: who waits for a longer step is occupied for a smaller share of it, and half of the members
 //! always wait. So the median occupied share, against what it was while nobody was slow, is the speed.
 
-use super::trace::Trace;
+use super::trace::{Lane, Traces};
 use serde::{Deserialize, Serialize};
 
 /// Time constant of what is remembered, seconds.
@@ -16,18 +16,30 @@ const FALLEN: f64 = 3.0;
 /// Least deviation of a window's speed, of one second and of any.
 const DEVIATION: (f64, f64) = (0.02, 0.002);
 
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Speed {
-    trace: Trace,
+    /// Of one lane.
+    trace: Traces,
     healthy: Option<f64>,
     /// By scale: mean distance of a window's speed to the remembered one.
     noise: Vec<(f64, f64)>,
     lessons: f64,
 }
 
+impl Default for Speed {
+    fn default() -> Self {
+        Self { trace: Traces::new(1), healthy: None, noise: Vec::new(), lessons: 0.0 }
+    }
+}
+
 impl Speed {
     pub fn push(&mut self, middle: f64) {
-        self.trace.push(middle);
+        self.trace.hold();
+        self.trace.put(0, middle as f32);
+    }
+
+    fn trace(&self) -> Lane<'_> {
+        self.trace.lane(0)
     }
 
     pub fn is_known(&self) -> bool {
@@ -37,7 +49,7 @@ impl Speed {
     /// Offsets are known: so is the speed, if nobody was slow meanwhile.
     pub fn begin(&mut self, healthy: bool, seconds: usize) {
         if healthy {
-            self.healthy = Some(self.trace.mean(seconds));
+            self.healthy = Some(self.trace().mean(seconds));
             self.lessons = seconds as f64;
         }
     }
@@ -45,10 +57,10 @@ impl Speed {
     /// Follows what was `lag` seconds ago, over whole steps.
     pub fn learn(&mut self, healthy: bool, lag: usize, lesson: usize, step: f64) {
         let span = ((60.0 / step).ceil() * step).round().max(60.0) as usize;
-        if !healthy || self.trace.len() <= lag + span {
+        if !healthy || self.trace().len() <= lag + span {
             return;
         }
-        let was = self.trace.sum(lag + span, lag) / span as f64;
+        let was = self.trace().sum(lag + span, lag) / span as f64;
         self.lessons = (self.lessons + lesson as f64).min(FOLLOW);
         let known = self.healthy.get_or_insert(was);
         *known += lesson as f64 / self.lessons.max(lesson as f64) * (was - *known);
@@ -56,12 +68,12 @@ impl Speed {
 
     /// Of the occupied share over the last `seconds`, if there are so many.
     pub fn mean(&self, seconds: usize) -> Option<f64> {
-        (self.trace.len() >= seconds).then(|| self.trace.mean(seconds))
+        (self.trace().len() >= seconds).then(|| self.trace().mean(seconds))
     }
 
     /// 1 − speed over the last `window` seconds / remembered; NaN: nothing to compare with.
     pub fn fall(&self, window: f64) -> f64 {
-        self.healthy.map_or(f64::NAN, |healthy| 1.0 - self.trace.mean_of(window) / healthy.max(0.02))
+        self.healthy.map_or(f64::NAN, |healthy| 1.0 - self.trace().mean_of(window) / healthy.max(0.02))
     }
 
     /// The shortest window in which speed has fallen for sure, in both its halves: its seconds (at least `least`), the fall, and that in deviations.
@@ -81,7 +93,7 @@ impl Speed {
 
     /// Whether the job was as fast as ever in as long a time before the last `window` seconds: by less than half of `fall` slower.
     pub fn was_healthy_before(&self, window: usize, fall: f64) -> bool {
-        let before = self.trace.sum(2 * window, window) / window.max(1) as f64;
+        let before = self.trace().sum(2 * window, window) / window.max(1) as f64;
         self.healthy.is_some_and(|healthy| 1.0 - before / healthy.max(0.02) < 0.5 * fall)
     }
 
@@ -117,7 +129,7 @@ impl Speed {
     pub fn slow_for_long(&self, step: f64) -> Option<(f64, usize)> {
         let half = (EVERYWHERE_SECONDS / 2.0 / step).ceil().max(3.0) * step;
         let whole = 2.0 * half;
-        if self.lessons < LESSONS || self.trace.len() as f64 <= whole {
+        if self.lessons < LESSONS || self.trace().len() as f64 <= whole {
             return None;
         }
         let (recent, all) = (self.fall(half), self.fall(whole));

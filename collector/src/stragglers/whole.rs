@@ -2,7 +2,7 @@
 
 use super::JobFinding;
 use super::accuse::{Scene, Suspects};
-use super::job::{Input, JobJudge, scale_of};
+use super::job::{Input, JobJudge};
 use crate::fleet::{JobSlot, NodeSlot};
 use gridstep_wire::Micros;
 
@@ -18,21 +18,21 @@ impl JobJudge {
     /// One that has been the slowest all along is remembered so, and is how the job was made.
     pub(super) fn slow_stage(&self, scene: &Scene<'_>, suspects: &Suspects) -> Option<JobFinding> {
         let (window, stage) = (scene.window, &suspects.stage);
-        let long = window >= STAGE_LONG.0.max(STAGE_LONG.1 * scene.unit);
+        let long = window >= STAGE_LONG.0 && scene.steps >= STAGE_LONG.1;
         if !self.learned || !long || stage.is_empty() || 2 * stage.len() > self.nodes.len() {
             return None;
         }
-        let steady = |node: &u32| self.nodes[node].trace.steady(window, STAGE_PARTS) == STAGE_PARTS;
+        let steady = |node: &u32| self.nodes.trace(*node).steady(window, STAGE_PARTS) == STAGE_PARTS;
         let step = self.pace.step();
         let seconds = (window as f64 / step).round() * step;
         let fall = self.speed.fall(seconds);
-        let noise = self.speed.deviation(scale_of(window, scene.unit), window as f64);
+        let noise = self.speed.deviation(scene.scale, window as f64);
         let gap = suspects.stage_effect * self.level / (1.0 + suspects.stage_effect * self.level);
         let least = STAGE_SLOWDOWN.max(0.25 * gap).max(STAGE_DEVIATIONS * noise);
         if fall.is_nan() || fall < least || !stage.iter().all(steady) {
             return None;
         }
-        let onset = stage.iter().map(|node| self.nodes[node].trace.onset(window)).max().unwrap_or(window);
+        let onset = stage.iter().map(|&node| self.nodes.trace(node).onset(window)).max().unwrap_or(window);
         let since = self.times.get(self.times.len().saturating_sub(onset)).copied().unwrap_or(scene.input.second);
         Some(JobFinding {
             job: scene.job,

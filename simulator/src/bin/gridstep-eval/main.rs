@@ -40,6 +40,12 @@ struct Arguments {
     /// Fleets with stragglers that are judged at once.
     #[arg(long, default_value_t = 2)]
     threads: usize,
+    /// Healthy jobs of 64 to 16,384 GPUs for so many GPU-days instead: who is blamed for nothing.
+    #[arg(long)]
+    healthy_gpu_days: Option<f64>,
+    /// Of them only those of so many GPUs.
+    #[arg(long)]
+    healthy_size: Option<usize>,
     /// What align, sum and detect cost instead, for each of the sizes.
     #[arg(long)]
     cost: bool,
@@ -58,7 +64,12 @@ enum Part {
 }
 
 fn main() {
-    let Arguments { seeds, gpus, null_hours, only, stragglers, from, without, threads, cost, verbose } = Arguments::parse();
+    let arguments = Arguments::parse();
+    if let Some(gpu_days) = arguments.healthy_gpu_days {
+        let Arguments { from, threads, healthy_size: only, .. } = arguments;
+        return print!("{}", stragglers::healthy::run(&stragglers::healthy::Plan { gpu_days, from, threads, only }));
+    }
+    let Arguments { seeds, gpus, null_hours, only, stragglers, from, without, threads, cost, verbose, .. } = arguments;
     if cost {
         return print!("{}\n{}", cost::table(&gpus), stragglers::cost::table(&gpus));
     }

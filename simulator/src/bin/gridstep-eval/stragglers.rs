@@ -5,6 +5,7 @@ mod case;
 pub(crate) mod cost;
 mod fault;
 mod fleet;
+pub(crate) mod healthy;
 mod job;
 mod readings;
 mod score;
@@ -154,6 +155,18 @@ fn details(out: &mut String, class: &str, score: &Score) {
         poisson_upper(score.wrong.len()),
         score.pages,
     );
+    let mut meanwhile = score.delays.clone();
+    for delay in &score.delays_before {
+        meanwhile.iter().position(|other| other == delay).map(|place| meanwhile.swap_remove(place));
+    }
+    let told = |delays: &[f64]| (delays.len(), quantile(delays, 0.5), quantile(delays, 0.95));
+    if !score.delays.is_empty() {
+        let ((while_count, while_p50, while_p95), (before_count, p50, p95)) = (told(&meanwhile), told(&score.delays_before));
+        let _ = writeln!(
+            out,
+            "    {while_count} that began while the job ran after {while_p50:.0} s (p50), {while_p95:.0} s (p95); {before_count} that were there before after {p50:.0} s, {p95:.0} s"
+        );
+    }
     for ((truth, said), count) in score.causes.iter().filter(|((truth, said), _)| truth != said) {
         let _ = writeln!(out, "    {truth} called {said}: {count}");
     }

@@ -4,7 +4,7 @@ use super::fault::{Fault, Way};
 use super::job::{Layout, Phase};
 use super::world::World;
 use gridstep_collector::fleet::{GpuSlot, JobSlot, NodeSlot, Place};
-use gridstep_collector::incidents::Incident;
+use gridstep_collector::incidents::{Incident, Subject};
 use gridstep_collector::judge::{Judge, JudgeConfig};
 use gridstep_wire::Micros;
 
@@ -216,6 +216,12 @@ impl Setup {
     /// NVLink errors keep coming, and that may be told.
     pub(crate) fn has_errors(&self) -> bool {
         self.events.iter().any(|event| matches!(event, Event::Errors(..)))
+    }
+
+    /// Whether the clock of that node is indeed off.
+    pub(crate) fn is_skewed(&self, subject: &Subject) -> bool {
+        let name = |node: usize| Some(format!("node{node:05}"));
+        self.events.iter().any(|event| matches!(*event, Event::Skew(node, ..) if name(node) == subject.node))
     }
 
     pub(crate) fn has_slow_stage(&self) -> bool {

@@ -15,6 +15,8 @@ pub(crate) struct Score {
     pub(crate) late: Vec<String>,
     /// From the onset (or the job's begin) to the arrival at which it was there.
     pub(crate) delays: Vec<f64>,
+    /// Those of them of what was there when the job began.
+    pub(crate) delays_before: Vec<f64>,
     pub(crate) causes: BTreeMap<(String, String), usize>,
     pub(crate) first_right: usize,
     pub(crate) gpu_days: f64,
@@ -35,6 +37,7 @@ impl Score {
         self.missed.extend(other.missed);
         self.late.extend(other.late);
         self.delays.extend(other.delays);
+        self.delays_before.extend(other.delays_before);
         other.causes.into_iter().for_each(|(key, count)| *self.causes.entry(key).or_default() += count);
         other.jobs.into_iter().for_each(|(key, count)| *self.jobs.entry(key).or_default() += count);
         self.first_right += other.first_right;
@@ -144,6 +147,9 @@ pub(crate) fn score(setup: &Setup, named: &[Named], outcome: &Outcome, name: &st
                 score.first_right += usize::from(place == 0);
                 let delay = named.at - setup.faults[fault].start.max(begins);
                 score.delays.push(delay);
+                if setup.faults[fault].start < begins {
+                    score.delays_before.push(delay);
+                }
                 if delay > 0.0 {
                     score.late.push(format!(
                         "{name} seed {}: {delay:.0} s {} [step {:.2}]",
@@ -174,6 +180,7 @@ pub(crate) fn score(setup: &Setup, named: &[Named], outcome: &Outcome, name: &st
             "slow_stage" => setup.has_slow_stage(),
             "slow_everywhere" => setup.congested(),
             "nvlink_errors" if setup.has_errors() => true,
+            "clock_skewed" => setup.is_skewed(&last.subject),
             // The fault itself, told beside the straggler.
             _ => last.kind == Kind::GpuFault && !setup.faults.is_empty(),
         };
