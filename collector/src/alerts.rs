@@ -19,7 +19,7 @@ mod text;
 
 pub use config::{AlertmanagerConfig, AlertsConfig};
 
-pub(crate) use announce::{Announced, Notify};
+pub(crate) use announce::{Announced, Announcement, Notify};
 pub(crate) use config::faults;
 pub(crate) use deliver::start;
 pub(crate) use text::word;

@@ -7,6 +7,7 @@ mod faults;
 use crate::alerts::{self, AlertsConfig};
 use crate::judge::JudgeConfig;
 use crate::recorder::RecorderConfig;
+use crate::store::StoreConfig;
 use faults::Faults;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -46,6 +47,7 @@ pub struct EdgeConfig {
     /// The topology file. None: what is seen is all there is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub topology: Option<PathBuf>,
+    pub store: StoreConfig,
     pub recorder: RecorderConfig,
     pub alerts: AlertsConfig,
 }
@@ -89,6 +91,7 @@ impl Default for EdgeConfig {
             state_dir: "/var/lib/gridstep".into(),
             checkpoint_interval: Duration::from_secs(5),
             topology: None,
+            store: StoreConfig::default(),
             recorder: RecorderConfig::default(),
             alerts: AlertsConfig::default(),
         }
@@ -108,7 +111,7 @@ impl Default for HttpConfig {
 }
 
 /// Top-level keys of [`EdgeConfig`]; all others are the judging's.
-const EDGE_KEYS: [&str; 7] = ["grpc", "http", "state_dir", "checkpoint_interval", "topology", "recorder", "alerts"];
+const EDGE_KEYS: [&str; 8] = ["grpc", "http", "state_dir", "checkpoint_interval", "topology", "store", "recorder", "alerts"];
 
 /// Shorter, and the collector does little else than writing.
 const SHORTEST_CHECKPOINT_INTERVAL: Duration = Duration::from_millis(100);
@@ -128,6 +131,7 @@ impl Config {
         let config = Self { edge: faults.section(edge), judge: faults.section(judge) };
         config.edge.check(&mut faults);
         faults.extend(alerts::faults(&config.edge.alerts));
+        faults.extend(config.edge.store.faults());
         faults.extend(config.edge.recorder.faults());
         faults.extend(config.judge.power.limits.faults());
         faults.extend(config.judge.align.faults());
@@ -188,6 +192,8 @@ mod tests {
             contracted_watts = "many"
             step_1s_watts = -3.0
             step_2s_watts = 1.0
+            [store]
+            max_age = "1day"
             [recorder]
             roll_interval = "51s"
             max_bytes = 1
@@ -225,6 +231,7 @@ mod tests {
             "recorder.max_bytes = 1:",
             "recorder.roll_interval:",
             "state_dirr:",
+            "store.max_age:",
         ];
         for key in keys {
             assert!(found.iter().any(|fault| fault.starts_with(key)), "{key} in {found:#?}");

@@ -90,6 +90,29 @@ metrics! {
     }
 }
 
+impl GpuMetric {
+    /// Of the precision that recordings have: it is judged so, live and in a replay.
+    pub fn as_recorded(self, value: f64) -> f64 {
+        use GpuMetric::*;
+        match self {
+            Energy | HbmUsed | EventReasons | LimitedPower | LimitedThermal | LimitedBrake => value,
+            PcieReplays | NvlinkErrors | EccCorrected | EccUncorrected | RemappedRows | Xid => value,
+            _ => f64::from(value as f32),
+        }
+    }
+}
+
+impl NodeMetric {
+    /// As [`GpuMetric::as_recorded`].
+    pub fn as_recorded(self, value: f64) -> f64 {
+        use NodeMetric::*;
+        match self {
+            MemoryUsed | NetworkBytes | NetworkLink | NetworkErrors => value,
+            _ => f64::from(value as f32),
+        }
+    }
+}
+
 /// One line of the topology file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {

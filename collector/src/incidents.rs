@@ -118,11 +118,11 @@ pub fn rfc3339(at: Micros) -> String {
     }
 }
 
-mod stamp {
+pub(crate) mod stamp {
     use super::{Micros, Serializer, rfc3339};
     use serde::{Deserialize, Deserializer, de::Error};
 
-    pub(super) fn serialize<S: Serializer>(at: &Micros, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(at: &Micros, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&rfc3339(*at))
     }
 
@@ -132,11 +132,11 @@ mod stamp {
     }
 }
 
-mod stamp_option {
+pub(crate) mod stamp_option {
     use super::{Micros, Serializer, rfc3339};
     use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
-    pub(super) fn serialize<S: Serializer>(at: &Option<Micros>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(at: &Option<Micros>, serializer: S) -> Result<S::Ok, S::Error> {
         at.map(rfc3339).serialize(serializer)
     }
 

@@ -9,9 +9,7 @@ mod decode;
 mod stream;
 
 pub(crate) use declared::Identity;
-#[cfg(test)]
-pub(crate) use decode::Column;
-pub(crate) use decode::{Decoded, GpuTarget, NodeTarget, Table};
+pub(crate) use decode::{Column, Decoded, GpuTarget, NodeTarget, Table};
 
 use crate::live;
 use crate::metrics::Metrics;

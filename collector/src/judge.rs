@@ -6,11 +6,14 @@ mod clocks;
 mod drifting;
 mod faults;
 mod kept;
+mod learned;
+mod past;
 mod straggling;
 mod swings;
 mod watch;
 mod xid;
 
+pub use learned::Lesson;
 pub use swings::{FeederPower, Figure, LevelPower, Levels};
 
 use crate::align::power::PowerGrid;
@@ -18,6 +21,7 @@ use crate::align::seconds::{Merge, SecondGrid};
 use crate::align::{AlignConfig, TICK_US};
 use crate::fleet::{Fleet, GpuMetric, GpuSlot, JobSlot, MeterSlot, NodeMetric, NodeSlot, Place};
 use crate::incidents::{Book, Incident, Lemon, Lemons};
+use crate::past::Past;
 use crate::power::{Basis, Limits, Resolved};
 use crate::stragglers::draw::Draws;
 use crate::stragglers::occupancy::Dwell;
@@ -132,6 +136,9 @@ pub struct Judge {
     /// What the last weeks held.
     #[serde(default)]
     lemons: Lemons,
+    /// For whoever looks: no verdict rests on it.
+    #[serde(skip)]
+    past: Past,
 }
 
 impl Judge {
@@ -179,6 +186,7 @@ impl Judge {
             turning: BTreeMap::new(),
             book: Book::default(),
             lemons: Lemons::default(),
+            past: Past::default(),
         }
     }
 
@@ -268,11 +276,18 @@ impl Judge {
     }
 
     pub fn put_gpu(&mut self, gpu: GpuSlot, metric: GpuMetric, ts: Micros, value: f64) {
-        self.gpu_seconds.put(gpu.0 as usize, metric as usize, ts, value);
+        self.gpu_seconds.put(gpu.0 as usize, metric as usize, ts, metric.as_recorded(value));
+    }
+
+    /// Several metrics of a GPU at the same instant, as [`Self::put_gpu`] takes them one by one; NaN: it says nothing of that.
+    #[inline]
+    pub fn put_gpu_row(&mut self, gpu: GpuSlot, ts: Micros, metrics: &[GpuMetric], values: &[f64]) {
+        let values = metrics.iter().zip(values).map(|(metric, value)| (*metric as usize, metric.as_recorded(*value)));
+        self.gpu_seconds.put_row(gpu.0 as usize, ts, values);
     }
 
     pub fn put_node(&mut self, node: NodeSlot, metric: NodeMetric, ts: Micros, value: f64) {
-        self.node_seconds.put(node.0 as usize, metric as usize, ts, value);
+        self.node_seconds.put(node.0 as usize, metric as usize, ts, metric.as_recorded(value));
     }
 
     /// Which job the GPU works for from now on. None: idle.
@@ -294,6 +309,12 @@ impl Judge {
         let revisions = self.book.take_revisions();
         revisions.iter().for_each(|incident| self.lemons.take(incident));
         revisions
+    }
+
+    /// After a restart: incidents as they were told last, the oldest first. What is told from now on goes on from there.
+    pub fn adopt(&mut self, told: Vec<Incident>) {
+        told.iter().for_each(|incident| self.lemons.take(incident));
+        self.book.adopt(told);
     }
 
     /// Nodes that had incidents of their own within the last four weeks, as of the revisions that were taken; the worst first.

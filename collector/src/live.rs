@@ -1,11 +1,13 @@
-//! ingest ─▶ **live** ─▶ web, state
+//! ingest ─▶ **live** ─▶ web, store
 //!
 //! The one task that owns the judging while the collector runs. It takes what the streams decode, lets time pass, writes
 //! checkpoints, and publishes a [`View`] each second: nobody else touches the judge, and nobody waits for a lock.
 
+mod gap;
 mod nodes;
 mod put;
 mod recording;
+mod saving;
 mod swings;
 mod view;
 
@@ -17,19 +19,21 @@ use crate::alerts::{AlertsConfig, Announced};
 use crate::ingest::{Decoded, Identity};
 use crate::judge::Judge;
 use crate::metrics::Metrics;
-use crate::recorder::Recorder;
+use crate::recorder::{Given, Learned, Recorder};
 use crate::report::Log;
-use crate::state::{self, Basis, StateDir, StateError};
+use crate::state::{Basis, Snapshot};
+use crate::store::{Kept, Store, StoreConfig, StoreError, Told};
+use gap::GapWatch;
 use gridstep_wire::Micros;
-use nodes::{Covered, Nodes};
+use nodes::Nodes;
 use recording::Recording;
+use saving::{Saving, Written};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{info, warn};
 
 /// Messages of all streams that wait for the judging. When they are so many, streams are not read.
 pub(crate) const QUEUE_MESSAGES: usize = 256;
@@ -70,42 +74,39 @@ pub(crate) enum Message {
 /// Owns the judge.
 pub(crate) struct Live {
     judge: Judge,
-    basis: Basis,
+    basis: Arc<Basis>,
     nodes: Nodes,
     recording: Option<Recording>,
     alerts: AlertsConfig,
     announced: Announced,
-    /// Incidents have changed since the last view.
-    revised: bool,
-    state: Arc<StateDir>,
+    /// Since when incidents are others than the last view has.
+    revised: Option<Instant>,
+    saving: Saving,
+    /// Of the restart, until it is known.
+    gap: Option<GapWatch>,
     metrics: Arc<Metrics>,
     view: watch::Sender<Arc<View>>,
-    writing: Option<Writing>,
-    checkpoint_failed: bool,
     /// What reports rest on.
     log: Arc<Log>,
     /// Late and ahead samples, as of the last view.
     misplaced_seen: (u64, u64),
-}
-
-/// A checkpoint on its way to the disk.
-struct Writing {
-    covered: Covered,
-    begun: Instant,
-    bytes: usize,
-    task: JoinHandle<Result<(), StateError>>,
+    /// Of the last batch. Each has a time of its own, and none is before another: a recording has them in this order.
+    arrived_at: Micros,
 }
 
 impl Live {
     /// Takes up from the last checkpoint, under the configuration and the topology as they are now.
     pub(crate) fn new(
-        state: StateDir,
+        store: Store,
         basis: Basis,
+        keeping: &StoreConfig,
         alerts: AlertsConfig,
         recorder: Option<Recorder>,
         metrics: Arc<Metrics>,
-    ) -> Result<(Self, watch::Receiver<Arc<View>>), StateError> {
-        let (judge, records, mut announced) = match state.load()? {
+    ) -> Result<(Self, watch::Receiver<Arc<View>>), StoreError> {
+        let now = Micros::now();
+        let Kept { checkpoint, told, learned } = store.load()?;
+        let (mut judge, records, mut announced, gap) = match checkpoint {
             Some(saved) => {
                 let mut judge = saved.judge;
                 if saved.basis != basis {
@@ -113,32 +114,39 @@ impl Live {
                 }
                 // In any case: a checkpoint of an older version may not have all of it.
                 judge.reconfigure(basis.config.clone(), &basis.places);
-                judge.hold(Micros::now() + RESUME_HOLD_US);
-                (judge, saved.nodes, saved.announced)
+                judge.hold(now + RESUME_HOLD_US);
+                let gap = GapWatch::new(judge.judged_until(), now, now + RESUME_HOLD_US);
+                (judge, saved.nodes, saved.announced, gap)
             }
-            None => (Judge::new(basis.config.clone(), &basis.places), Vec::new(), Announced::default()),
+            None => (Judge::new(basis.config.clone(), &basis.places), Vec::new(), Announced::default(), None),
         };
+        for told in &told {
+            told.announcement.iter().for_each(|before| announced.restore(&told.incident, before.clone()));
+        }
+        judge.adopt(told.into_iter().map(|told| told.incident).collect());
+        judge.remember(learned);
         // Under the present configuration, what is open may be worth more.
         judge.incidents().for_each(|incident| announced.note(incident, alerts.minimum));
         let mut live = Self {
             log: Arc::default(),
             misplaced_seen: (judge.late_samples(), judge.ahead_samples()),
             judge,
-            basis,
+            basis: Arc::new(basis),
             nodes: Nodes::new(records),
             recording: recorder.map(|recorder| Recording::new(recorder, metrics.recorder.clone())),
             alerts,
             announced,
-            revised: true,
-            state: Arc::new(state),
+            revised: Some(Instant::now()),
+            saving: Saving::new(store, metrics.clone(), keeping.max_age),
+            gap,
             metrics,
             view: watch::channel(Arc::default()).0,
-            writing: None,
-            checkpoint_failed: false,
+            arrived_at: Micros::now(),
         };
+        live.tend_recording();
         // Whether the directory can be written must show at the start.
-        let bytes = live.encode()?;
-        live.state.store(&bytes)?;
+        let snapshot = live.snapshot();
+        live.saving.write(&snapshot, live.gap.as_ref().map(|watch| &watch.gap))?;
         live.publish();
         let view = live.view.subscribe();
         Ok((live, view))
@@ -150,7 +158,7 @@ impl Live {
         mut inbound: mpsc::Receiver<Message>,
         period: Duration,
         stop: CancellationToken,
-    ) -> Result<(), StateError> {
+    ) -> Result<(), StoreError> {
         let mut advance = ticks(ADVANCE_PERIOD);
         let mut publish = ticks(PUBLISH_PERIOD);
         let mut checkpoint = ticks(period);
@@ -161,22 +169,27 @@ impl Live {
                     None => break,
                 },
                 _ = advance.tick() => {
-                    self.judge.advance(Micros::now());
-                    // Who asks is told of a new incident at once, and not with the next view.
+                    let now = Micros::now();
+                    self.judge.advance(now);
+                    self.nodes.acknowledge_rest(now);
+                    // Who asks is told of a new incident as soon as it is stored, and not with the next view.
                     if self.judge.has_opened() {
-                        self.publish();
+                        self.take_revisions();
+                        self.saving.begin_save();
                     }
                 }
                 _ = publish.tick() => {
                     self.metrics.queue_batches.set(inbound.len() as i64);
                     self.publish();
-                    self.recording.iter_mut().for_each(|recording| recording.tend(&mut self.nodes));
+                    self.tend_recording();
+                    self.saving.tend();
+                    self.look_for_gap();
                 }
                 () = changed(&mut self.recording) => {
                     self.recording.iter_mut().for_each(|recording| recording.update(&mut self.nodes));
                 }
-                _ = checkpoint.tick(), if self.writing.is_none() => self.begin_checkpoint(),
-                written = written(&mut self.writing) => self.end_checkpoint(written),
+                _ = checkpoint.tick(), if !self.saving.is_writing_checkpoint() => self.begin_checkpoint(),
+                written = self.saving.written() => self.written(written),
                 () = stop.cancelled() => break,
             }
         }
@@ -185,7 +198,8 @@ impl Live {
             self.take(message);
         }
         let recording = self.recording.take();
-        let written = self.last_checkpoint().await;
+        let snapshot = self.snapshot();
+        let written = self.saving.finish(snapshot).await;
         if let Some(recording) = recording {
             recording.finish().await;
         }
@@ -195,7 +209,11 @@ impl Live {
     fn take(&mut self, message: Message) {
         match message {
             Message::Join { joining, reply } => {
+                let known = self.judge.fleet().nodes().len();
                 let slot = (!joining.backlog).then(|| self.judge.fleet_mut().node(&joining.node));
+                if self.judge.fleet().nodes().len() > known {
+                    self.recording.iter_mut().for_each(Recording::disturb);
+                }
                 let recording = self.recording.as_mut().filter(|_| self.nodes.has_room(&joining.node));
                 let kept = recording.map(|recording| recording.join(&joining));
                 let (joined, lost) = self.nodes.join(&joining, slot, kept);
@@ -223,12 +241,24 @@ impl Live {
         }
     }
 
+    fn tend_recording(&mut self) {
+        let Some(recording) = &mut self.recording else { return };
+        recording.tend(&mut self.nodes);
+        if let Some(anew) = recording.state_due() {
+            let Basis { config, places } = Basis::clone(&self.basis);
+            recording.learn(Learned { at: self.arrived_at, anew, config, places, judge: self.judge.clone() });
+        }
+    }
+
     fn batch(&mut self, node: String, stream: u64, batch: Decoded) {
-        let now = Micros::now();
+        let now = Micros::now().max(self.arrived_at + 1);
+        self.arrived_at = now;
+        let mut judged = false;
         match self.nodes.accept(&node, stream, batch.sequence, batch.samples, now) {
             nodes::Accepted::New { slot, lost } => {
                 match slot {
                     Some(slot) => {
+                        judged = true;
                         self.judge.advance(now);
                         put::batch(&mut self.judge, slot, &batch);
                     }
@@ -242,11 +272,11 @@ impl Live {
             nodes::Accepted::Again => self.metrics.duplicate_batches.inc(),
             nodes::Accepted::Replaced => {}
         }
-        self.nodes.acknowledge(&node, stream);
+        self.nodes.acknowledge(&node, stream, batch.samples, now);
         if let Some(recording) = &mut self.recording
             && let Some((spool, backlog)) = self.nodes.spool(&node, stream)
         {
-            recording.offer(node, spool, backlog, now, batch);
+            recording.offer(Given::new(node, spool, backlog, now, batch), judged);
         }
     }
 
@@ -254,80 +284,83 @@ impl Live {
     fn take_revisions(&mut self) {
         for incident in self.judge.take_revisions() {
             self.announced.note(&incident, self.alerts.minimum);
-            self.revised = true;
+            self.revised.get_or_insert_with(Instant::now);
+            let announcement = self.announced.of(&incident).cloned();
+            self.saving.add(Told { incident, announcement });
         }
     }
 
     fn publish(&mut self) {
         self.take_revisions();
-        let (incidents, lemons) = match std::mem::take(&mut self.revised) {
-            true => (Arc::new(self.judge.incidents().cloned().collect()), Arc::new(self.judge.lemons())),
-            false => (self.view.borrow().incidents.clone(), self.view.borrow().lemons.clone()),
+        self.saving.begin_save();
+        let now = Micros::now();
+        let told = self.revised.take_if(|since| self.saving.may_tell(*since));
+        let (incidents, lemons) = match told {
+            Some(_) => (Arc::new(self.judge.incidents().cloned().collect()), Arc::new(self.judge.lemons())),
+            None => (self.view.borrow().incidents.clone(), self.view.borrow().lemons.clone()),
         };
+        if self.revised.is_none() {
+            self.announced.forget(&incidents, &self.alerts, now);
+        }
         let misplaced = (self.judge.late_samples(), self.judge.ahead_samples());
         self.metrics.late_samples.inc_by(misplaced.0.saturating_sub(self.misplaced_seen.0));
         self.metrics.ahead_samples.inc_by(misplaced.1.saturating_sub(self.misplaced_seen.1));
         self.misplaced_seen = misplaced;
-        let now = Micros::now();
-        self.announced.forget(&incidents, &self.alerts, now);
         self.metrics.incidents.set(&incidents, &self.announced);
         let alerts = Arc::new(self.announced.alerts(&incidents, &self.alerts, now));
         self.log.look(&mut self.judge);
         let told = view::Told { incidents, lemons, alerts };
-        let mut view = view::build(&self.judge, &self.nodes, told, self.log.clone(), self.checkpoint_failed);
+        let mut view = view::build(&self.judge, &self.nodes, told, self.log.clone(), self.saving.checkpoint_failed());
         view.recording_failed = self.recording.as_ref().is_some_and(Recording::is_failing);
         self.metrics.fleet.set(&view);
         self.view.send_replace(Arc::new(view));
     }
 
-    fn encode(&mut self) -> Result<Vec<u8>, StateError> {
+    /// All of it at this instant, between two batches. It is encoded aside: a copy takes less time.
+    fn snapshot(&mut self) -> Snapshot {
         self.take_revisions();
-        state::encode(&self.basis, &self.nodes.records(), &self.judge, &self.announced)
+        Snapshot {
+            basis: self.basis.clone(),
+            nodes: self.nodes.records().into_iter().map(|(name, record)| (name.to_owned(), record.clone())).collect(),
+            judge: self.judge.clone(),
+            announced: self.announced.clone(),
+        }
     }
 
-    /// Encodes at this instant, between two batches; writes aside.
     fn begin_checkpoint(&mut self) {
-        let begun = Instant::now();
-        match self.encode() {
-            Ok(bytes) => {
-                let (size, state) = (bytes.len(), self.state.clone());
-                let task = tokio::task::spawn_blocking(move || state.store(&bytes));
-                self.writing = Some(Writing { covered: self.nodes.covered(), begun, bytes: size, task });
-            }
-            Err(fault) => self.checkpoint_failure(&fault),
+        let snapshot = self.snapshot();
+        self.saving.begin_checkpoint(snapshot, self.nodes.covered());
+    }
+
+    fn written(&mut self, written: Written) {
+        let is_save = matches!(written, Written::Save(_));
+        if let Some(covered) = self.saving.take(written) {
+            self.nodes.make_durable(&covered);
+        }
+        if is_save && self.revised.is_some() {
+            self.publish();
         }
     }
 
-    fn end_checkpoint(&mut self, (writing, result): (Writing, Result<(), StateError>)) {
-        match result {
-            Ok(()) => {
-                self.metrics.checkpoint_seconds.observe(writing.begun.elapsed().as_secs_f64());
-                self.metrics.checkpoint_bytes.set(writing.bytes as i64);
-                self.nodes.make_durable(&writing.covered);
-                self.checkpoint_failed = false;
-            }
-            Err(fault) => self.checkpoint_failure(&fault),
+    /// Once the agents have had time to bring what they kept, says what was not seen.
+    fn look_for_gap(&mut self) {
+        let Some(gap) = self.gap.as_ref().and_then(|watch| watch.look(&self.judge)) else { return };
+        self.gap = None;
+        let unseen = gap.unseen_seconds.unwrap_or_default();
+        self.metrics.gap_seconds.set(unseen);
+        let told = |at: Option<Micros>| at.map(crate::incidents::rfc3339).unwrap_or_default();
+        let completeness = gap.completeness.unwrap_or_default();
+        match gap.unseen_from {
+            Some(_) => warn!(
+                from = told(gap.unseen_from),
+                to = told(gap.unseen_to),
+                unseen_seconds = unseen,
+                completeness,
+                "during the restart most of the fleet was not seen"
+            ),
+            None => info!(completeness, "nothing was missed during the restart"),
         }
-    }
-
-    fn checkpoint_failure(&mut self, fault: &StateError) {
-        self.metrics.checkpoint_failures.inc();
-        if !self.checkpoint_failed {
-            error!(fault = %chain(fault), "checkpoints fail: agents keep what they send");
-        }
-        self.checkpoint_failed = true;
-    }
-
-    async fn last_checkpoint(mut self) -> Result<(), StateError> {
-        if self.writing.is_some() {
-            let written = written(&mut self.writing).await;
-            self.end_checkpoint(written);
-        }
-        let (bytes, state) = (self.encode()?, self.state.clone());
-        let task = tokio::task::spawn_blocking(move || state.store(&bytes));
-        task.await.map_err(|error| StateError::Encode(error.to_string()))??;
-        info!("last checkpoint written");
-        Ok(())
+        self.saving.put_gap(gap);
     }
 }
 
@@ -337,27 +370,10 @@ fn ticks(period: Duration) -> tokio::time::Interval {
     ticks
 }
 
-fn chain(fault: &dyn std::error::Error) -> String {
-    std::iter::successors(fault.source(), |fault| fault.source())
-        .fold(fault.to_string(), |text, fault| format!("{text}: {fault}"))
-}
-
 /// Waits for the recorder's word; for ever if there is none.
 async fn changed(recording: &mut Option<Recording>) {
     match recording {
         Some(recording) => recording.changed().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// Waits for the checkpoint on its way; for ever if there is none.
-async fn written(writing: &mut Option<Writing>) -> (Writing, Result<(), StateError>) {
-    let result = match writing {
-        Some(writing) => (&mut writing.task).await,
-        None => std::future::pending().await,
-    };
-    match writing.take() {
-        Some(writing) => (writing, result.unwrap_or_else(|error| Err(StateError::Encode(error.to_string())))),
         None => std::future::pending().await,
     }
 }

@@ -16,7 +16,7 @@ use fleet::FleetMetrics;
 use incidents::IncidentMetrics;
 use prometheus::core::{AtomicU64, GenericCounter};
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, Result, TextEncoder, core,
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, Result, TextEncoder, core,
 };
 
 type Counter = GenericCounter<AtomicU64>;
@@ -47,6 +47,11 @@ pub(crate) struct Metrics {
     pub(crate) checkpoint_seconds: Histogram,
     pub(crate) checkpoint_failures: IntCounter,
     pub(crate) checkpoint_bytes: IntGauge,
+    pub(crate) store_failures: IntCounter,
+    pub(crate) unsaved_incidents: IntGauge,
+    pub(crate) unstored_incidents: IntCounter,
+    /// Of the last restart.
+    pub(crate) gap_seconds: Gauge,
 }
 
 impl Metrics {
@@ -68,6 +73,7 @@ impl Metrics {
         let checkpoint_seconds = Histogram::with_opts(checkpoint.buckets(CHECKPOINT_BUCKETS.to_vec()))?;
         registry.register(Box::new(rejected_messages.clone()))?;
         registry.register(Box::new(checkpoint_seconds.clone()))?;
+        let gap = "Of the last restart: time in which most of the fleet was not seen, once that is known.";
         for reason in ["hello", "empty", "declare", "batch"] {
             rejected_messages.with_label_values(&[reason]);
         }
@@ -92,6 +98,10 @@ impl Metrics {
             queue_batches: gauge("queue_batches", "Messages that wait for the judging.")?,
             checkpoint_failures: counter("checkpoint_failures_total", "Checkpoints that could not be written.")?,
             checkpoint_bytes: gauge("checkpoint_bytes", "Size of the last checkpoint.")?,
+            store_failures: counter("store_failures_total", "Writes to the store beside checkpoints that failed.")?,
+            unsaved_incidents: gauge("unsaved_incidents", "Incidents whose last revision is not in the store yet.")?,
+            unstored_incidents: counter("unstored_incidents_total", "Revisions of incidents that no store could take in time.")?,
+            gap_seconds: add(&registry, Gauge::new("gridstep_collector_gap_seconds", gap)?)?,
             rejected_messages,
             checkpoint_seconds,
             registry,

@@ -12,6 +12,7 @@ mod config;
 mod desk;
 mod journal;
 mod lane;
+mod learned;
 mod marks;
 #[cfg(test)]
 mod measure;
@@ -22,7 +23,10 @@ mod shelf;
 mod writer;
 
 pub use config::RecorderConfig;
+pub(crate) use learned::{Head, Learned};
 pub(crate) use marks::{Marks, Wanted};
+pub(crate) use schema::CREATOR;
+pub(crate) use shelf::stamp;
 
 use crate::ingest::{Decoded, Identity};
 use crate::metrics::RecorderMetrics;
@@ -112,6 +116,7 @@ enum Order {
     Boot { node: String, backlog: bool, boot: String },
     Identify { node: String, backlog: bool, gpus: Vec<Identity> },
     Batch(Box<Given>),
+    Learn(Box<Learned>),
     Finish,
 }
 
@@ -123,6 +128,7 @@ pub(crate) struct Recorder {
     standing: watch::Receiver<Standing>,
     killed: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
+    state_interval: Duration,
 }
 
 impl Recorder {
@@ -144,6 +150,7 @@ impl Recorder {
         metrics.disk_bytes.set(shelf.bytes() as i64);
         metrics.disk_files.set(shelf.len() as i64);
         let marks = Arc::new(journal.marks);
+        let state_interval = config.state_interval;
         let (standing, receiver) = watch::channel(Standing { marks: marks.clone(), epoch: 0, takes: true });
         let (waiting, killed): (Arc<AtomicUsize>, Arc<AtomicBool>) = Default::default();
         let shelving =
@@ -158,6 +165,7 @@ impl Recorder {
             waiting: waiting.clone(),
             marks,
             last_stamp,
+            learning: Vec::new(),
             begun: None,
             closing: None,
             failing: None,
@@ -167,11 +175,15 @@ impl Recorder {
         let (orders, inbound) = sync_channel(QUEUE_BATCHES);
         let thread = std::thread::Builder::new().name("recorder".into()).spawn(move || writer.run(&inbound));
         let thread = Some(thread.map_err(failed(&folder.display()))?);
-        Ok(Self { orders: Some(orders), waiting, standing: receiver, killed, thread })
+        Ok(Self { orders: Some(orders), waiting, standing: receiver, killed, thread, state_interval })
     }
 
     pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.clone()
+    }
+
+    pub(crate) fn state_interval(&self) -> Duration {
+        self.state_interval
     }
 
     /// Values that wait.
@@ -192,6 +204,11 @@ impl Recorder {
     /// As [`Self::boot`].
     pub(crate) fn identify(&self, node: String, backlog: bool, gpus: Vec<Identity>) -> bool {
         self.order(Order::Identify { node, backlog, gpus })
+    }
+
+    /// False: the queue is full, and it is not written.
+    pub(crate) fn learn(&self, learned: Learned) -> bool {
+        self.order(Order::Learn(Box::new(learned)))
     }
 
     /// False: the queue is full, and it is not taken.

@@ -8,7 +8,8 @@ use crate::ingest::Ingest;
 use crate::live::{Live, QUEUE_MESSAGES, View};
 use crate::metrics::Metrics;
 use crate::recorder::Recorder;
-use crate::state::{Basis, StateDir};
+use crate::state::Basis;
+use crate::store::Store;
 use crate::topology;
 use crate::web::Web;
 use anyhow::{Context, Result, anyhow};
@@ -44,13 +45,15 @@ impl Server {
     pub async fn start(config: Config) -> Result<Self> {
         let places = config.edge.topology.as_deref().map(topology::read).transpose()?.unwrap_or_default();
         let metrics = Arc::new(Metrics::new().context("register metrics")?);
-        let state = StateDir::open(&config.edge.state_dir)?;
+        let store = Store::open(&config.edge.state_dir)?;
+        let history = Arc::new(store.history());
         let recorder = config.edge.recorder.enabled.then(|| {
             let folder = config.edge.recorder.folder(&config.edge.state_dir);
             Recorder::start(&folder, config.edge.recorder.clone(), config.edge.topology.as_deref(), metrics.recorder.clone())
         });
         let basis = Basis { config: config.judge, places };
-        let (live, view) = Live::new(state, basis, config.edge.alerts.clone(), recorder.transpose()?, metrics.clone())?;
+        let keeping = &config.edge.store;
+        let (live, view) = Live::new(store, basis, keeping, config.edge.alerts.clone(), recorder.transpose()?, metrics.clone())?;
         let grpc = listen::bind(config.edge.grpc.listen).await?;
         let http = listen::bind(config.edge.http.listen).await?;
         let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
@@ -65,7 +68,7 @@ impl Server {
         let backlog_turn = Arc::new(Semaphore::new(1));
         let ingest =
             Ingest { live: sender, metrics: metrics.clone(), instance: instance(), backlog_turn, stop: edge_stop.clone() };
-        let router = Web { view: view.clone(), metrics }.into_router();
+        let router = Web { view: view.clone(), metrics, history }.into_router();
         let edge = vec![
             tokio::spawn(listen::serve_grpc(builder, grpc, ingest, edge_stop.clone())),
             tokio::spawn(listen::serve_http(http, router, edge_stop.clone())),

@@ -1,26 +1,19 @@
-//! live ─▶ **state** (a file)
+//! live ─▶ **state** ─▶ store
 //!
-//! The checkpoint: the judging as it stands, and up to where each agent's batches are in it. What an agent hears to be
-//! durable is in the file; what is not in it comes again after a restart. So nothing is lost and nothing counted twice.
+//! What a checkpoint holds: the judging as it stands, and up to where each agent's batches are in it. What an agent hears to be
+//! durable is in one; what is not comes again after a restart. So nothing is lost and nothing counted twice. Where it is kept:
+//! [`crate::store`].
 
 use crate::alerts::Announced;
 use crate::fleet::Place;
 use crate::judge::{Judge, JudgeConfig};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::io::{self, Seek, Write};
+use std::sync::Arc;
 
-const FILE: &str = "collector.state";
-/// Where a file goes that cannot be read.
-const ASIDE: &str = "collector.state.unreadable";
 /// The last letter is the version of the envelope.
 const MAGIC: &[u8; 8] = b"GRIDSTP1";
 const HEADER_BYTES: usize = 8 + 4;
-/// A predecessor that is dying holds the lock for a moment yet.
-const LOCK_PATIENCE: Duration = Duration::from_secs(1);
-const LOCK_RETRY: Duration = Duration::from_millis(20);
 
 /// A numbering of an agent's batches, and how far it has been taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,96 +65,55 @@ pub(crate) struct Saved<B, N, J, A> {
 
 pub(crate) type Loaded = Saved<Basis, Vec<(String, NodeRecord)>, Judge, Announced>;
 
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StateError {
-    #[error("make state directory {path}")]
-    Directory { path: PathBuf, source: io::Error },
-    #[error("lock state directory {0}: another collector holds it")]
-    Locked(PathBuf),
-    #[error("read checkpoint {path}")]
-    Read { path: PathBuf, source: io::Error },
-    #[error("set aside the unreadable checkpoint {path}")]
-    SetAside { path: PathBuf, source: io::Error },
-    #[error("write checkpoint {path}")]
-    Write { path: PathBuf, source: io::Error },
-    #[error("encode checkpoint: {0}")]
-    Encode(String),
-}
-
-/// The directory of the checkpoint; one collector at a time.
+/// All of a checkpoint at one instant. It is encoded where nobody waits for it.
 #[derive(Debug)]
-pub(crate) struct StateDir {
-    path: PathBuf,
-    _lock: File,
+pub(crate) struct Snapshot {
+    pub(crate) basis: Arc<Basis>,
+    pub(crate) nodes: Vec<(String, NodeRecord)>,
+    pub(crate) judge: Judge,
+    pub(crate) announced: Announced,
 }
 
-impl StateDir {
-    pub(crate) fn open(path: &Path) -> Result<Self, StateError> {
-        let failed = |source| StateError::Directory { path: path.into(), source };
-        fs::create_dir_all(path).map_err(failed)?;
-        let lock = File::create(path.join("collector.lock")).map_err(failed)?;
-        let begun = Instant::now();
-        loop {
-            match lock.try_lock() {
-                Ok(()) => return Ok(Self { path: path.into(), _lock: lock }),
-                Err(fs::TryLockError::WouldBlock) if begun.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_RETRY),
-                Err(fs::TryLockError::WouldBlock) => return Err(StateError::Locked(path.into())),
-                Err(fs::TryLockError::Error(source)) => return Err(failed(source)),
-            }
-        }
+/// Writes the bytes of a checkpoint; gives how many.
+pub(crate) fn encode(snapshot: &Snapshot, out: &mut (impl Write + Seek)) -> io::Result<u64> {
+    let Snapshot { basis, nodes, judge, announced } = snapshot;
+    out.write_all(&[0; HEADER_BYTES])?;
+    let mut body = Summed { out, sum: crc32fast::Hasher::new(), bytes: 0 };
+    let saved = Saved { basis: basis.as_ref(), nodes, judge, announced };
+    ciborium::into_writer(&saved, &mut body).map_err(|error| match error {
+        ciborium::ser::Error::Io(error) => error,
+        ciborium::ser::Error::Value(fault) => io::Error::other(format!("encode checkpoint: {fault}")),
+    })?;
+    let Summed { sum, bytes, .. } = body;
+    out.rewind()?;
+    out.write_all(MAGIC)?;
+    out.write_all(&sum.finalize().to_le_bytes())?;
+    out.flush()?;
+    Ok(HEADER_BYTES as u64 + bytes)
+}
+
+/// Sums up what goes through it.
+struct Summed<'a, W> {
+    out: &'a mut W,
+    sum: crc32fast::Hasher,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Summed<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.out.write(bytes)?;
+        self.sum.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
     }
 
-    /// The last checkpoint, if there is one. One that cannot be understood is set aside, for a person to look at.
-    pub(crate) fn load(&self) -> Result<Option<Loaded>, StateError> {
-        let path = self.path.join(FILE);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(StateError::Read { path, source }),
-        };
-        match decode(&bytes) {
-            Ok(loaded) => Ok(Some(loaded)),
-            Err(fault) => {
-                let aside = self.path.join(ASIDE);
-                fs::rename(&path, &aside).map_err(|source| StateError::SetAside { path, source })?;
-                tracing::warn!(%fault, moved_to = %aside.display(), "checkpoint is unreadable: judging begins anew");
-                Ok(None)
-            }
-        }
-    }
-
-    /// Replaces the checkpoint. After a crash there is the old one or the new one.
-    pub(crate) fn store(&self, bytes: &[u8]) -> Result<(), StateError> {
-        let path = self.path.join(FILE);
-        let aside = self.path.join("collector.state.tmp");
-        let write = || {
-            let mut file = File::create(&aside)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&aside, &path)?;
-            File::open(&self.path)?.sync_all()
-        };
-        write().map_err(|source| StateError::Write { path: path.clone(), source })
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
     }
 }
 
-/// The bytes of a checkpoint file.
-pub(crate) fn encode(
-    basis: &Basis,
-    nodes: &[(&str, &NodeRecord)],
-    judge: &Judge,
-    announced: &Announced,
-) -> Result<Vec<u8>, StateError> {
-    let mut bytes = vec![0; HEADER_BYTES];
-    ciborium::into_writer(&Saved { basis, nodes, judge, announced }, &mut bytes)
-        .map_err(|error| StateError::Encode(error.to_string()))?;
-    let sum = crc32fast::hash(&bytes[HEADER_BYTES..]);
-    bytes[..8].copy_from_slice(MAGIC);
-    bytes[8..HEADER_BYTES].copy_from_slice(&sum.to_le_bytes());
-    Ok(bytes)
-}
-
-fn decode(bytes: &[u8]) -> Result<Loaded, String> {
+/// What the bytes hold, or why that cannot be told.
+pub(crate) fn decode(bytes: &[u8]) -> Result<Loaded, String> {
     let Some((header, body)) = bytes.split_at_checked(HEADER_BYTES) else { return Err("it is too short".into()) };
     if &header[..8] != MAGIC {
         return Err("it is of another version".into());
@@ -173,33 +125,41 @@ fn decode(bytes: &[u8]) -> Result<Loaded, String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::fleet::{GpuMetric, GpuSlot};
     use gridstep_wire::Micros;
+    use std::fs;
+    use std::path::{Path, PathBuf};
 
-    fn basis() -> Basis {
-        Basis { config: JudgeConfig::default(), places: Vec::new() }
+    fn encoded(snapshot: &Snapshot) -> Vec<u8> {
+        let mut bytes = io::Cursor::new(Vec::new());
+        let count = encode(snapshot, &mut bytes).unwrap();
+        assert_eq!(count, bytes.get_ref().len() as u64);
+        bytes.into_inner()
+    }
+
+    pub(crate) fn snapshot(nodes: Vec<(String, NodeRecord)>) -> Snapshot {
+        let basis = Arc::new(Basis { config: JudgeConfig::default(), places: Vec::new() });
+        let judge = Judge::new(basis.config.clone(), &[]);
+        Snapshot { basis, nodes, judge, announced: Announced::default() }
     }
 
     #[test]
-    fn what_is_stored_is_loaded() {
-        let folder = tempfile::tempdir().unwrap();
-        let state = StateDir::open(folder.path()).unwrap();
-        assert!(state.load().unwrap().is_none());
+    fn what_is_encoded_is_decoded() {
         let numbering = |spool, received| Numbering { spool, received, ..Numbering::default() };
         let (live, earlier) = (numbering(u64::MAX, 7), vec![numbering(3, 5)]);
-        let record = NodeRecord { live, earlier, samples: 9, lost_batches: 1 };
-        state
-            .store(
-                &encode(&basis(), &[("n1", &record)], &Judge::new(JudgeConfig::default(), &[]), &Announced::default()).unwrap(),
-            )
-            .unwrap();
-        let loaded = state.load().unwrap().unwrap();
-        assert_eq!((loaded.basis, loaded.nodes), (basis(), vec![("n1".into(), record)]));
+        let nodes = vec![("n1".to_owned(), NodeRecord { live, earlier, samples: 9, lost_batches: 1 })];
+        let snapshot = snapshot(nodes.clone());
+        let mut bytes = encoded(&snapshot);
+        let loaded = decode(&bytes).unwrap();
+        assert_eq!((&loaded.basis, loaded.nodes), (&*snapshot.basis, nodes));
+        *bytes.last_mut().unwrap() ^= 1;
+        assert_eq!(decode(&bytes).unwrap_err(), "its checksum is wrong");
+        assert_eq!(decode(&bytes[..7]).unwrap_err(), "it is too short");
     }
 
-    fn checkpoint() -> PathBuf {
+    pub(crate) fn checkpoint() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/checkpoint-of-november.state")
     }
 
@@ -239,8 +199,9 @@ mod tests {
         let mut judge = Judge::new(config.clone(), &[]);
         feed(&mut judge, 0..30);
         assert_eq!(judge.incidents().count(), 2);
-        let bytes = encode(&Basis { config, places: Vec::new() }, &[], &judge, &Announced::default()).unwrap();
-        fs::write(checkpoint(), bytes).unwrap();
+        let basis = Arc::new(Basis { config, places: Vec::new() });
+        let snapshot = Snapshot { basis, nodes: Vec::new(), judge, announced: Announced::default() };
+        fs::write(checkpoint(), encoded(&snapshot)).unwrap();
     }
 
     /// What a checkpoint holds, as it stands in the file.
@@ -319,23 +280,5 @@ mod tests {
         let record: NodeRecord = ciborium::from_reader(bytes.as_slice()).unwrap();
         let live = Numbering { spool: u64::MAX, received: 7, ..Numbering::default() };
         assert_eq!(record, NodeRecord { live, earlier: Vec::new(), samples: 9, lost_batches: 1 });
-    }
-
-    #[test]
-    fn a_corrupt_file_is_set_aside() {
-        let folder = tempfile::tempdir().unwrap();
-        let state = StateDir::open(folder.path()).unwrap();
-        let mut bytes = encode(&basis(), &[], &Judge::new(JudgeConfig::default(), &[]), &Announced::default()).unwrap();
-        *bytes.last_mut().unwrap() ^= 1;
-        state.store(&bytes).unwrap();
-        assert!(state.load().unwrap().is_none());
-        assert!(folder.path().join(ASIDE).exists() && !folder.path().join(FILE).exists());
-    }
-
-    #[test]
-    fn a_directory_has_one_collector() {
-        let folder = tempfile::tempdir().unwrap();
-        let _first = StateDir::open(folder.path()).unwrap();
-        assert!(matches!(StateDir::open(folder.path()), Err(StateError::Locked(_))));
     }
 }

@@ -41,6 +41,7 @@ use crate::align::seconds::Second;
 use crate::fleet::{Fleet, GpuSlot, JobSlot, NodeSlot};
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
 
 /// A suspect as of now.
 #[derive(Debug, Clone)]
@@ -103,17 +104,35 @@ pub struct Without {
     pub corroboration: bool,
 }
 
+/// Offsets of before, by the names of job, node and GPU: whose judging begins anew, begins with these.
+pub type Remembered = HashMap<(String, String, Option<u8>), f64>;
+
 /// All jobs.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct StragglerJudge {
     jobs: Vec<JobJudge>,
+    #[serde(skip)]
+    remembered: Remembered,
     #[serde(skip)]
     without: Without,
 }
 
 impl StragglerJudge {
     pub fn new(without: Without) -> Self {
-        Self { jobs: Vec::new(), without }
+        Self { jobs: Vec::new(), remembered: Remembered::new(), without }
+    }
+
+    /// Every offset that is known: job, GPU (none: the node's own), node.
+    pub fn offsets(&self, fleet: &Fleet, mut tell: impl FnMut(JobSlot, Option<GpuSlot>, NodeSlot, f64)) {
+        for (job, judge) in (0..).map(JobSlot).zip(&self.jobs) {
+            let (gpus, nodes) = judge.offsets();
+            gpus.for_each(|(gpu, offset)| tell(job, Some(gpu), fleet.node_of(gpu), offset));
+            nodes.for_each(|(node, offset)| tell(job, None, node, offset));
+        }
+    }
+
+    pub fn remember(&mut self, remembered: Remembered) {
+        self.remembered = remembered;
     }
 
     /// Takes one finished second: its columns, and each GPU's job. Gives what it shows, job by job.
@@ -139,7 +158,8 @@ impl StragglerJudge {
         }
         let mut findings = (Vec::new(), Vec::new());
         for (index, (judge, members)) in self.jobs.iter_mut().zip(&members).enumerate() {
-            let input = job::Input { second, gpus, nodes, power, members, fleet, without: self.without };
+            let (without, remembered) = (self.without, &self.remembered);
+            let input = job::Input { second, gpus, nodes, power, members, fleet, without, remembered };
             let (stragglers, whole) = judge.judge(JobSlot(index as u32), &input);
             findings.0.extend(stragglers);
             findings.1.extend(whole);

@@ -1,14 +1,18 @@
 //! incidents ─▶ **web**
 //!
-//! The page, the API and the metrics, from the [`View`] that the judging's task publishes: no request reaches the judge.
+//! The page, the API and the metrics, from the [`View`] that the judging's task publishes, and the past from the store: no request
+//! reaches the judge.
 
+mod incidents;
+mod past;
 mod power;
 mod report;
 
+use crate::incidents::Lemon;
 use crate::incidents::lemons::DAYS;
-use crate::incidents::{Incident, Lemon, State as IncidentState};
 use crate::live::{GpuCell, NodeView, View};
 use crate::metrics::Metrics;
+use crate::store::History;
 use axum::extract::{Query, State};
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
@@ -32,16 +36,19 @@ const STALE_SECONDS: f64 = 10.0;
 pub(crate) struct Web {
     pub(crate) view: watch::Receiver<Arc<View>>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) history: Arc<History>,
 }
 
 impl Web {
     pub(crate) fn into_router(self) -> Router {
         Router::new()
             .route("/", get(page))
-            .route("/api/v1/incidents", get(incidents))
+            .route("/api/v1/incidents", get(incidents::incidents))
+            .route("/api/v1/gaps", get(incidents::gaps))
             .route("/api/v1/lemons", get(lemons))
             .route("/api/v1/power", get(power))
             .route("/api/v1/power/levels", get(levels))
+            .route("/api/v1/past", get(past::past))
             .route("/api/v1/report", get(report::report))
             .route("/api/v1/fleet", get(fleet))
             .route("/api/v1/nodes", get(nodes))
@@ -63,19 +70,6 @@ async fn page() -> impl IntoResponse {
         (header::CACHE_CONTROL, "no-cache"),
     ];
     (headers, Html(PAGE))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct IncidentQuery {
-    state: Option<IncidentState>,
-}
-
-/// An array, newest last; `?state=open` or `closed`.
-async fn incidents(State(web): State<Web>, Query(query): Query<IncidentQuery>) -> Response {
-    let view = web.view();
-    let wanted = |incident: &&Incident| query.state.is_none_or(|state| state == incident.state);
-    Json(view.incidents.iter().filter(wanted).collect::<Vec<_>>()).into_response()
 }
 
 #[derive(Serialize)]
@@ -152,6 +146,12 @@ async fn healthz(State(web): State<Web>) -> (StatusCode, &'static str) {
 async fn readyz(State(web): State<Web>) -> (StatusCode, &'static str) {
     match web.view().checkpoint_failed {
         true => (StatusCode::SERVICE_UNAVAILABLE, "checkpoints fail\n"),
-        false => healthz(State(web)).await,
+        false => match healthz(State(web.clone())).await {
+            // The judging goes on: whoever sends nobody here for that makes it blind.
+            (StatusCode::OK, _) if web.view().recording_failed => {
+                (StatusCode::OK, "ok, but recording fails: agents keep what they send\n")
+            }
+            health => health,
+        },
     }
 }

@@ -85,6 +85,13 @@ impl Announced {
         }
     }
 
+    /// After a restart: what was announced before. Nothing of it is taken back.
+    pub(crate) fn restore(&mut self, incident: &Incident, before: Announcement) {
+        let known = self.0.entry(incident.id.clone()).or_insert_with(|| before.clone());
+        known.ticket |= before.ticket;
+        known.page |= before.page;
+    }
+
     pub(crate) fn of(&self, incident: &Incident) -> Option<&Announcement> {
         self.0.get(&incident.id)
     }

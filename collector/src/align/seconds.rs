@@ -38,9 +38,38 @@ impl Second {
         }
     }
 
+    /// As if nothing had come.
+    fn clear(&mut self, slots: usize) {
+        for column in &mut self.columns {
+            column.clear();
+            column.resize(slots, f64::NAN);
+        }
+        for column in &mut self.counts {
+            column.clear();
+            column.resize(slots, 0);
+        }
+        self.instants.clear();
+        self.instants.resize(slots, f32::NAN);
+    }
+
     /// When within the second the slot was read: nodes are not read at the same instant.
     pub fn instant(&self, slot: usize) -> f64 {
         self.instants.get(slot).map_or(f64::NAN, |&instant| f64::from(instant))
+    }
+
+    #[inline]
+    fn merge(&mut self, slot: usize, metric: usize, value: f64, how: Merge) {
+        let cell = &mut self.columns[metric][slot];
+        *cell = match how {
+            Merge::Mean => {
+                let count = &mut self.counts[metric][slot];
+                *count = count.saturating_add(1);
+                if cell.is_nan() { value } else { *cell + (value - *cell) / f64::from(*count) }
+            }
+            _ if cell.is_nan() => value,
+            Merge::Any => ((*cell as u64) | (value as u64)) as f64,
+            Merge::Last => value,
+        };
     }
 
     /// A metric's column, by slot.
@@ -57,11 +86,14 @@ pub struct SecondGrid {
     ring: Ring<Second>,
     last_ts: Vec<Micros>,
     watermark_us: i64,
+    /// To be used again.
+    #[serde(skip)]
+    spare: Option<Second>,
 }
 
 impl SecondGrid {
     pub fn new(merge: Vec<Merge>, watermark_us: i64) -> Self {
-        Self { merge, slots: 0, ring: Ring::new(RING), last_ts: Vec::new(), watermark_us }
+        Self { merge, slots: 0, ring: Ring::new(RING), last_ts: Vec::new(), watermark_us, spare: None }
     }
 
     pub fn put(&mut self, slot: usize, metric: usize, ts: Micros, value: f64) {
@@ -73,24 +105,46 @@ impl SecondGrid {
         self.put_beside(slot, metric, ts, value);
     }
 
+    /// Several metrics of a slot at the same instant, as [`Self::put`] takes them one by one.
+    #[inline]
+    pub fn put_row(&mut self, slot: usize, ts: Micros, values: impl Iterator<Item = (usize, f64)>) {
+        let second = ts.0.div_euclid(SECOND_US);
+        let mut values = values.filter(|(_, value)| value.is_finite());
+        if self.slots <= slot || self.ring.peek(second).is_none() {
+            return values.for_each(|(metric, value)| self.put(slot, metric, ts, value));
+        }
+        let Some((metric, value)) = values.next() else { return };
+        self.last_ts[slot] = self.last_ts[slot].max(ts);
+        let Some(open) = self.ring.peek_mut(second) else { return };
+        open.instants[slot] = (ts.0 - second * SECOND_US) as f32 * 1e-6;
+        open.merge(slot, metric, value, self.merge[metric]);
+        values.for_each(|(metric, value)| open.merge(slot, metric, value, self.merge[metric]));
+    }
+
     /// The same of a source that is ahead of the slot's others: it does not say that they have passed.
     pub fn put_beside(&mut self, slot: usize, metric: usize, ts: Micros, value: f64) {
         self.grow(slot + 1);
         let second = ts.0.div_euclid(SECOND_US);
         let (metrics, slots) = (self.merge.len(), self.slots);
-        if self.ring.admit(second..=second, || Second::empty(metrics, slots)).is_empty() {
+        let spare = &mut self.spare;
+        let empty = || match spare.take() {
+            Some(mut second) if second.columns.len() == metrics => {
+                second.clear(slots);
+                second
+            }
+            _ => Second::empty(metrics, slots),
+        };
+        if self.ring.admit(second..=second, empty).is_empty() {
             return;
         }
         let open = self.ring.bin(second);
         open.instants[slot] = (ts.0 - second * SECOND_US) as f32 * 1e-6;
-        let (cell, count) = (&mut open.columns[metric][slot], &mut open.counts[metric][slot]);
-        *count = count.saturating_add(1);
-        *cell = match self.merge[metric] {
-            _ if cell.is_nan() => value,
-            Merge::Mean => *cell + (value - *cell) / f64::from(*count),
-            Merge::Any => ((*cell as u64) | (value as u64)) as f64,
-            Merge::Last => value,
-        };
+        open.merge(slot, metric, value, self.merge[metric]);
+    }
+
+    /// Gives a finished second back: its memory is used again.
+    pub fn give_back(&mut self, second: Option<Second>) {
+        self.spare = second.or(self.spare.take());
     }
 
     fn grow(&mut self, slots: usize) {

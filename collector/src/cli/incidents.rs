@@ -1,13 +1,15 @@
 //! `incidents`: asks a running collector.
 
 use super::{Failure, table};
-use crate::incidents::Incident;
+use crate::incidents::{Incident, Kind};
 use anyhow::{Context, Result, anyhow};
+use jiff::Timestamp;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-/// Prints the incidents of a running collector: all open ones, and those that were closed within 24 hours.
+/// Prints the incidents of a running collector: all open ones, and those that were closed within 24 hours; with --from or --to
+/// those of any time that its store goes back to.
 ///
 /// Exits with 69 where no collector answers.
 #[derive(Debug, clap::Args)]
@@ -18,6 +20,21 @@ pub(super) struct Incidents {
     /// Only those that are open.
     #[arg(long)]
     open: bool,
+    /// Those that went on at this time or later, as 2025-10-09T08:00:00Z.
+    #[arg(long, value_name = "TIME")]
+    from: Option<Timestamp>,
+    /// Those that began at this time or earlier.
+    #[arg(long, value_name = "TIME")]
+    to: Option<Timestamp>,
+    /// Only of this kind: straggler, power_swing, job, gpu_fault or telemetry.
+    #[arg(long, value_name = "KIND", value_parser = kind)]
+    kind: Option<String>,
+    /// Only of this node.
+    #[arg(long, value_name = "NODE", value_parser = node)]
+    node: Option<String>,
+    /// At most so many, the newest; up to 10000.
+    #[arg(long, value_name = "COUNT")]
+    limit: Option<u32>,
     /// Where the collector listens for HTTP.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:19811")]
     url: String,
@@ -28,8 +45,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 impl Incidents {
     pub(super) fn run(self) -> Result<(), Failure> {
         let authority = authority(&self.url).map_err(Failure::Usage)?;
-        let query = if self.open { "?state=open" } else { "" };
-        let body = get(&authority, &format!("/api/v1/incidents{query}"))
+        let body = get(&authority, &format!("/api/v1/incidents?{}", self.query()))
             .with_context(|| format!("ask the collector at {}", self.url))
             .map_err(Failure::Unavailable)?;
         let incidents: Vec<Incident> = serde_json::from_slice(&body)
@@ -39,6 +55,20 @@ impl Incidents {
             Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Failed(error.into())),
             _ => Ok(()),
         }
+    }
+
+    fn query(&self) -> String {
+        let stamp = |name: &str, stamp: Option<Timestamp>| stamp.map(|stamp| format!("{name}={stamp}"));
+        let text = |name: &str, text: &Option<String>| text.as_ref().map(|text| format!("{name}={text}"));
+        let parts = [
+            self.open.then(|| "state=open".to_owned()),
+            stamp("from", self.from),
+            stamp("to", self.to),
+            text("kind", &self.kind),
+            text("node", &self.node),
+            self.limit.map(|limit| format!("limit={limit}")),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join("&")
     }
 
     fn print(&self, incidents: &[Incident]) -> std::io::Result<()> {
@@ -55,6 +85,17 @@ impl Incidents {
         }
         table(&mut out, incidents)
     }
+}
+
+fn kind(text: &str) -> Result<String> {
+    let known: Result<Kind, _> = serde_json::from_value(text.into());
+    known.map(|_| text.to_owned()).map_err(|_| anyhow!("it is none of straggler, power_swing, job, gpu_fault and telemetry"))
+}
+
+/// It goes into an address as it is.
+fn node(text: &str) -> Result<String> {
+    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-._~:@".contains(letter);
+    if text.chars().all(is_plain) { Ok(text.into()) } else { Err(anyhow!("it is no name of a node")) }
 }
 
 /// host:port of a plain http:// URL.

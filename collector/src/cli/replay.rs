@@ -95,6 +95,9 @@ fn print(replayed: &Replayed, took: Duration) -> std::io::Result<()> {
     super::table(&mut out, &replayed.incidents)?;
     let critical = replayed.incidents.iter().filter(|incident| incident.severity == Severity::Critical).count();
     let (first, last) = replayed.span;
+    if let Some(at) = replayed.learned_at {
+        writeln!(out, "begins with what the collector had learned by {}", rfc3339(at))?;
+    }
     let seconds = last.since(first);
     writeln!(
         out,

@@ -5,7 +5,11 @@ use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
 
 /// A closed incident is kept this long, microseconds.
-const KEEP_US: i64 = 24 * 3600 * 1_000_000;
+pub(crate) const KEEP_US: i64 = 24 * 3600 * 1_000_000;
+/// What agents bring again after a restart shows the same condition with an onset that differs by less, microseconds.
+const AGAIN_US: i64 = 5_000_000;
+/// A swing that was told of before a restart, and of which nothing is seen since, is over after so long, microseconds.
+const UNSEEN_US: i64 = 600_000_000;
 
 /// A condition as a detector sees it now.
 #[derive(Debug, Clone)]
@@ -31,11 +35,20 @@ pub struct Book {
     /// Revised since the last [`Book::take_revisions`].
     #[serde(skip)]
     revised: Vec<Incident>,
+    /// Ids of incidents that were told of after the checkpoint, and that the judging has not seen again yet.
+    #[serde(default)]
+    adopted: Vec<String>,
 }
 
 impl Book {
     /// Opens an incident; gives its place in the book.
     pub fn open(&mut self, kind: Kind, report: Report) -> usize {
+        if let Some(place) = self.told_before(kind, &report) {
+            if self.incidents[place].state == State::Open {
+                self.refine(place, report);
+            }
+            return place;
+        }
         let mut id = name(kind, &report);
         // Another condition of the same subject within the same second.
         if self.incidents.iter().any(|incident| incident.id == id) {
@@ -70,6 +83,7 @@ impl Book {
     /// A new revision with what is known now. The id, the kind and the onset stay.
     pub fn refine(&mut self, place: usize, report: Report) {
         let incident = &mut self.incidents[place];
+        self.adopted.retain(|id| *id != incident.id);
         incident.revision += 1;
         incident.cause = report.cause.into();
         incident.severity = report.severity;
@@ -141,8 +155,51 @@ impl Book {
         std::mem::take(&mut self.revised)
     }
 
+    /// After a restart: incidents as they were told last, which may be later than the book is. What was told stays as it was, until
+    /// there is more to tell: an id, once told, is that condition's, and its revisions go on upwards.
+    pub fn adopt(&mut self, told: Vec<Incident>) {
+        for incident in told {
+            match self.place_of(&incident.id) {
+                Some(place) if self.incidents[place].revision < incident.revision => self.incidents[place] = incident,
+                Some(_) => {}
+                None => {
+                    self.adopted.push(incident.id.clone());
+                    self.incidents.push(incident);
+                }
+            }
+        }
+    }
+
+    /// The adopted incident that is this one seen again.
+    fn told_before(&self, kind: Kind, report: &Report) -> Option<usize> {
+        let is_it = |incident: &Incident| {
+            let same_cause = matches!(kind, Kind::Straggler | Kind::Job) || incident.cause == report.cause;
+            let apart = (incident.started_at.0 - report.started_at.0).abs();
+            incident.kind == kind && same_cause && incident.subject == report.subject && apart < AGAIN_US
+        };
+        self.adopted.iter().filter_map(|id| self.place_of(id)).find(|&place| is_it(&self.incidents[place]))
+    }
+
+    /// Swings say themselves when they are over, but for those that are not seen again. All others close by what is seen of their
+    /// subject.
+    fn close_unseen(&mut self, now: Micros) {
+        for id in std::mem::take(&mut self.adopted) {
+            let Some(place) = self.place_of(&id) else { continue };
+            let incident = &self.incidents[place];
+            let last = incident.updated_at;
+            match now.0 - last.0 < UNSEEN_US {
+                true => self.adopted.push(id),
+                false if incident.kind == Kind::PowerSwing => self.close(place, last, now),
+                false => {}
+            }
+        }
+    }
+
     /// Lets go of what closed more than a day ago.
     pub fn forget(&mut self, now: Micros) {
+        if !self.adopted.is_empty() {
+            self.close_unseen(now);
+        }
         self.incidents.retain(|incident| incident.closed_at.is_none_or(|closed| now.0 - closed.0 < KEEP_US));
     }
 }
@@ -163,3 +220,6 @@ fn name(kind: Kind, report: &Report) -> String {
     let form = if kind == "swing" { format!("-{}", report.cause) } else { String::new() };
     format!("{kind}{form}-{place}{gpu}-{}", report.started_at.0.div_euclid(1_000_000))
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,18 +23,25 @@ pub(super) const MAX_GPU_INDEX: u32 = 254;
 pub(super) struct Metric {
     name: String,
     exponent: i32,
+    /// Ten to the exponent, as a divisor where that is exact and a factor is not; the other is 1.
+    divisor: f64,
+    factor: f64,
     pub(super) gpu: Option<GpuTarget>,
     pub(super) node: Option<NodeTarget>,
 }
 
 impl Metric {
-    /// The value in base units. Divides where that is exact and a product is not.
+    fn new(name: String, exponent: i32) -> Self {
+        let power = 10f64.powi(exponent.abs());
+        let (divisor, factor) = if exponent < 0 { (power, 1.0) } else { (1.0, power) };
+        let (gpu, node) = (GpuTarget::from_name(&name), NodeTarget::from_name(&name));
+        Self { name, exponent, divisor, factor, gpu, node }
+    }
+
+    /// The value in base units.
+    #[inline]
     pub(super) fn scale(&self, value: i64) -> f64 {
-        match self.exponent {
-            0 => value as f64,
-            exponent if exponent < 0 => value as f64 / 10f64.powi(-exponent),
-            exponent => value as f64 * 10f64.powi(exponent),
-        }
+        value as f64 / self.divisor * self.factor
     }
 }
 
@@ -102,8 +109,7 @@ impl Declared {
         if exponent.unsigned_abs() > MAX_EXPONENT {
             return Err(format!("metric {id} has exponent {exponent}"));
         }
-        let (gpu, node) = (GpuTarget::from_name(&name), NodeTarget::from_name(&name));
-        insert("metric", &mut self.metrics, MAX_METRICS, id, Metric { name, exponent, gpu, node })
+        insert("metric", &mut self.metrics, MAX_METRICS, id, Metric::new(name, exponent))
     }
 
     fn job(&mut self, declared: pb::Job) -> Result<(), String> {

@@ -4,7 +4,6 @@ use super::Malformed;
 use super::declared::{About, Declared, Metric};
 use crate::fleet::{GpuMetric, NodeMetric};
 use gridstep_wire::{Micros, block, pb};
-use std::collections::HashSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,23 +48,50 @@ pub(crate) struct Decoded {
 }
 
 /// Rows of a block, by column.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Table {
     /// GPU (None: the node) and stamp of each row; None: the row is misdated, or about something that the judging does not know.
     pub(crate) rows: Vec<Option<(Option<u8>, Micros)>>,
+    /// Rows one after the other that are about the same: where each such run ends.
+    pub(crate) runs: Vec<u32>,
     pub(crate) columns: Vec<Column>,
+    /// Of all columns, one after the other; in base units, NaN where there is none.
+    values: Vec<f64>,
     /// Bound on the error of the stamps; 0: not known.
     pub(crate) stamp_error_us: u32,
     /// The job of each row that says one, Some(None) for idle.
     pub(crate) jobs: Option<Vec<Option<Option<Arc<str>>>>>,
 }
 
-#[derive(Debug)]
+/// What a column is of; its values are [`Table::values`].
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Column {
     pub(crate) gpu: Option<GpuTarget>,
     pub(crate) node: Option<NodeTarget>,
-    /// In base units.
-    pub(crate) values: Vec<Option<f64>>,
+    /// Its place among those of the table.
+    nth: usize,
+}
+
+impl Table {
+    /// By row, in base units; NaN where there is none.
+    pub(crate) fn values(&self, column: &Column) -> &[f64] {
+        &self.values[column.nth * self.rows.len()..][..self.rows.len()]
+    }
+
+    /// A table of rows that are runs of one.
+    #[cfg(test)]
+    pub(crate) fn new(rows: Vec<(Option<u8>, Micros)>) -> Self {
+        let runs = (1..=rows.len() as u32).collect();
+        Self { rows: rows.into_iter().map(Some).collect(), runs, ..Self::default() }
+    }
+
+    /// A column of as many values as there are rows.
+    #[cfg(test)]
+    pub(crate) fn push(&mut self, gpu: Option<GpuTarget>, node: Option<NodeTarget>, values: impl Iterator<Item = f64>) {
+        self.columns.push(Column { gpu, node, nth: self.columns.len() });
+        self.values.extend(values);
+        assert_eq!(self.values.len(), self.columns.len() * self.rows.len());
+    }
 }
 
 #[derive(Debug)]
@@ -104,56 +130,117 @@ pub(super) fn decode(batch: &pb::Batch, declared: &Declared, now: Micros, oldest
     Ok(decoded)
 }
 
+/// What of a block's values counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Worth {
+    Known,
+    /// Of something that the judging does not know.
+    Unknown,
+    Misdated,
+}
+
 impl Decoded {
     fn table(&mut self, block: &pb::Block, base_us: i64, declared: &Declared, span: &Span) -> Result<Table, String> {
         block::validate(block).map_err(|fault| fault.to_string())?;
+        let count = block.dt_us.len();
         let mut table = Table {
-            rows: Vec::with_capacity(block.dt_us.len()),
-            columns: Vec::new(),
+            rows: Vec::with_capacity(count),
+            runs: Vec::with_capacity(block.entity.len()),
+            columns: Vec::with_capacity(block.columns.len()),
+            values: Vec::with_capacity(count * block.columns.len()),
             stamp_error_us: block.stamp_error_us,
             jobs: None,
         };
-        let mut known = Vec::with_capacity(block.dt_us.len());
-        for (entity, stamp) in block::rows(block, base_us) {
-            let about = declared.about(entity).ok_or_else(|| format!("entity {entity} is not declared"))?;
-            let dated = span.contains(&stamp);
-            self.misdated += u64::from(!dated);
-            table.rows.push(about.gpu().filter(|_| dated).map(|gpu| (gpu, Micros(stamp))));
-            known.push(about != About::Other || !dated);
-        }
-        let mut seen = HashSet::new();
-        for column in &block.columns {
+        let worths = self.rows(block, base_us, declared, span, &mut table)?;
+        for (nth, column) in block.columns.iter().enumerate() {
             let id = column.metric;
             let metric = declared.metric_of(id).ok_or_else(|| format!("metric {id} is not declared"))?;
-            if !seen.insert(id) {
+            // They mostly come in order.
+            let before = &block.columns[..nth];
+            if before.last().is_some_and(|last| last.metric >= id) && before.iter().any(|other| other.metric == id) {
                 return Err(format!("metric {id} has two columns"));
             }
-            let others = block::values(column, table.rows.len()).zip(&known);
-            let others = others.filter(|(value, known)| value.is_some() && !**known).count() as u64;
-            self.samples += others;
-            self.unknown += others;
-            self.column(column, metric, declared, &mut table)?;
+            self.column(column, metric, declared, &worths, &mut table)?;
         }
         Ok(table)
     }
 
-    fn column(&mut self, column: &pb::Column, metric: &Metric, declared: &Declared, table: &mut Table) -> Result<(), String> {
-        let values = block::values(column, table.rows.len()).zip(&table.rows);
-        let kept: Vec<Option<i64>> = values.map(|(value, row)| value.filter(|_| row.is_some())).collect();
-        let count = kept.iter().flatten().count() as u64;
-        self.samples += count;
-        if metric.gpu.is_none() && metric.node.is_none() {
-            self.unknown += count;
+    /// Rows and runs. Gives what each row's values are worth; empty: all of them are known.
+    fn rows(
+        &mut self,
+        block: &pb::Block,
+        base_us: i64,
+        declared: &Declared,
+        span: &Span,
+        table: &mut Table,
+    ) -> Result<Vec<Worth>, String> {
+        let mut worths = Vec::new();
+        let mut dts = block.dt_us.iter();
+        let mut stamp = base_us;
+        for (index, &entity) in block.entity.iter().enumerate() {
+            let about = declared.about(entity).ok_or_else(|| format!("entity {entity} is not declared"))?;
+            let run = block.run.get(index).map_or(1, |&run| run as usize);
+            for dt in dts.by_ref().take(run) {
+                stamp = stamp.wrapping_add(*dt);
+                let worth = match (about, span.contains(&stamp)) {
+                    (_, false) => Worth::Misdated,
+                    (About::Other, true) => Worth::Unknown,
+                    (_, true) => Worth::Known,
+                };
+                self.misdated += u64::from(worth == Worth::Misdated);
+                if worth != Worth::Known && worths.is_empty() {
+                    worths.resize(table.rows.len(), Worth::Known);
+                }
+                if worth != Worth::Known || !worths.is_empty() {
+                    worths.push(worth);
+                }
+                table.rows.push(about.gpu().filter(|_| worth == Worth::Known).map(|gpu| (gpu, Micros(stamp))));
+            }
+            table.runs.push(table.rows.len() as u32);
+        }
+        Ok(worths)
+    }
+
+    fn column(
+        &mut self,
+        column: &pb::Column,
+        metric: &Metric,
+        declared: &Declared,
+        worths: &[Worth],
+        table: &mut Table,
+    ) -> Result<(), String> {
+        let rows = table.rows.len();
+        let is_judged = metric.gpu.is_some() || metric.node.is_some();
+        let present = column.delta.len() as u64;
+        let lost = |worth: Worth| {
+            let values = block::values(column, rows).zip(worths);
+            values.filter(|(value, own)| value.is_some() && **own == worth).count() as u64
+        };
+        let (unknown, misdated) = if worths.is_empty() { (0, 0) } else { (lost(Worth::Unknown), lost(Worth::Misdated)) };
+        self.samples += present - misdated;
+        self.unknown += if is_judged { unknown } else { present - misdated };
+        if !is_judged {
             return Ok(());
         }
         if metric.gpu == Some(GpuTarget::Job) {
             let job = |id: i64| declared.job_of(id).ok_or_else(|| format!("job {id} is not declared"));
-            let jobs = kept.into_iter().map(|id| id.map(job).transpose()).collect::<Result<_, _>>()?;
-            table.jobs = Some(jobs);
+            let kept = block::values(column, rows).zip(&table.rows).map(|(value, row)| value.filter(|_| row.is_some()));
+            table.jobs = Some(kept.map(|id| id.map(job).transpose()).collect::<Result<_, _>>()?);
             return Ok(());
         }
-        let values = kept.into_iter().map(|value| value.map(|value| metric.scale(value))).collect();
-        table.columns.push(Column { gpu: metric.gpu, node: metric.node, values });
+        let first = table.values.len();
+        if column.absent.is_empty() {
+            let mut last = 0i64;
+            table.values.extend(column.delta.iter().map(|&delta| {
+                last = last.wrapping_add(delta);
+                metric.scale(last)
+            }));
+        } else {
+            table.values.extend(block::values(column, rows).map(|value| value.map_or(f64::NAN, |value| metric.scale(value))));
+        }
+        let unfit = worths.iter().enumerate().filter(|(_, worth)| **worth != Worth::Known);
+        unfit.for_each(|(row, _)| table.values[first + row] = f64::NAN);
+        table.columns.push(Column { gpu: metric.gpu, node: metric.node, nth: table.columns.len() });
         Ok(())
     }
 
@@ -212,7 +299,7 @@ mod tests {
         let decoded = decode(&batch, &declared(), NOW, DAY).unwrap();
         let table = &decoded.tables[0];
         assert_eq!(table.rows, [Some((Some(3), NOW)), Some((None, NOW))]);
-        assert_eq!(table.columns[0].values, [Some(650.5), None]);
+        assert_eq!((table.values[0], table.values[1].is_nan(), &table.runs), (650.5, true, &vec![1, 2]));
         assert_eq!(table.jobs.as_ref().unwrap(), &[Some(Some("llama".into())), Some(None)]);
         assert_eq!((decoded.samples, decoded.unknown), (4, 1));
     }
@@ -226,7 +313,8 @@ mod tests {
         let batch = batch(&[(300, NOW.0, [Some(5), Some(1), None]), (4, NOW.0, [Some(650_500), None, None])]);
         let decoded = decode(&batch, &declared, NOW, DAY).unwrap();
         assert_eq!(decoded.tables[0].rows, [None, Some((Some(3), NOW))]);
-        assert_eq!(decoded.tables[0].columns[0].values, [None, Some(650.5)]);
+        let table = &decoded.tables[0];
+        assert!(matches!(table.values(&table.columns[0]), [none, 650.5] if none.is_nan()));
         assert_eq!((decoded.samples, decoded.unknown, decoded.misdated), (3, 2, 0));
     }
 

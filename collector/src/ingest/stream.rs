@@ -99,6 +99,7 @@ async fn open(ingest: &Ingest, mut inbound: Streaming<AgentMessage>, outbound: &
 impl Stream {
     /// To the end of the stream; why it ends, if not at the agent's wish.
     async fn run(&mut self, ingest: &Ingest, outbound: &Outbound) -> Option<Status> {
+        let mut stopped = std::pin::pin!(ingest.stop.cancelled());
         loop {
             let done = tokio::select! {
                 message = self.inbound.message() => match message {
@@ -113,7 +114,7 @@ impl Stream {
                     }
                     Err(_) => Err(Status::aborted("another stream of the node took over, or the recorder lacks batches of this one")),
                 },
-                () = ingest.stop.cancelled() => Err(stopping()),
+                () = &mut stopped => Err(stopping()),
             };
             if let Err(status) = done {
                 return Some(status);

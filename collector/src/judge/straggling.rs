@@ -25,7 +25,7 @@ const CRITICAL_SLOWDOWN: f64 = 0.05;
 impl Judge {
     pub(super) fn judge_seconds(&mut self, now: Micros) {
         self.node_seconds.finish(now, |_, columns| self.latest_node = Some(columns));
-        let (stragglers, fleet, grid) = (&mut self.stragglers, &self.fleet, &self.gpu_power);
+        let (stragglers, fleet, grid, past) = (&mut self.stragglers, &self.fleet, &self.gpu_power, &mut self.past);
         let (mut findings, mut jobs) = (Vec::new(), Vec::new());
         let mut newest = None;
         self.gpu_seconds.finish(now, |second, columns| {
@@ -34,6 +34,7 @@ impl Judge {
             let found = stragglers.judge(second, &columns, self.latest_node.as_ref(), &power, &self.gpu_job, fleet);
             findings.extend(found.0);
             jobs.extend(found.1);
+            Self::keep_gpus(past, second, &columns, &power);
             newest = Some((second, columns));
         });
         for finding in &findings {
@@ -46,7 +47,7 @@ impl Judge {
         if let Some((second, columns)) = newest {
             let at = Micros((second + 1) * 1_000_000);
             self.judge_faults(at, &columns);
-            self.latest = Some(columns);
+            self.gpu_seconds.give_back(self.latest.replace(columns));
             self.close_quiet(at);
         }
     }

@@ -13,6 +13,7 @@ mod report;
 mod second;
 
 pub use figures::{FeederPower, Figure, LevelPower, Levels};
+pub(super) use places::feeder_name;
 pub(super) use report::object;
 
 use super::Judge;
@@ -55,7 +56,7 @@ pub(super) struct Swings {
     second: Second,
     told_second: Told,
     feeders: Vec<Feeder>,
-    units: Units,
+    pub(super) units: Units,
     pub(super) places: Places,
     /// Sums of what is not judged: of each basis but the one in force.
     beside: BTreeMap<Basis, History>,
@@ -302,6 +303,7 @@ impl Judge {
         for one in found {
             self.report(&one);
         }
+        self.keep_powers();
         if let Some(at) = self.swings.history().last() {
             self.swings.score_forecast(at);
             self.close_recurring(at);

@@ -10,6 +10,12 @@ use tokio::sync::watch;
 /// More nodes than this are refused: a stream names its node as it likes.
 const MAX_NODES: usize = 16_384;
 
+/// A stream is told how far it is this long after it was told last, and not with each batch: an answer costs as much as a batch does. An agent
+/// that stops waits for it …
+const TELL_EVERY_US: i64 = 500_000;
+/// … or after so many values: what a backlog brings at once.
+const TELL_SAMPLES: u64 = 4096;
+
 /// Numberings remembered of a node beside the live one: those that its backlog comes under, one after the other.
 const EARLIER: usize = 8;
 
@@ -63,6 +69,16 @@ struct Stream {
     id: u64,
     spool: u64,
     acks: watch::Sender<Acked>,
+    told_at: Micros,
+    /// Batches and values that it has brought since.
+    untold: (u64, u64),
+}
+
+impl Stream {
+    fn tell(&mut self, acked: Acked, now: Micros) {
+        (self.told_at, self.untold) = (now, (0, 0));
+        self.acks.send_replace(acked);
+    }
 }
 
 /// What a batch turns out to be.
@@ -122,7 +138,7 @@ impl Nodes {
         node.record.of(spool).into_iter().for_each(|numbering| numbering.kept = kept);
         let acked = node.record.acked(spool);
         let (acks, receiver) = watch::channel(acked);
-        let stream = Some(Stream { id, spool, acks });
+        let stream = Some(Stream { id, spool, acks, told_at: Micros::MIN, untold: (0, 0) });
         if joining.backlog {
             node.backlog = stream;
         } else {
@@ -161,11 +177,23 @@ impl Nodes {
         Accepted::New { slot, lost }
     }
 
-    /// Tells the stream how far it is, also where it is no further: what comes again waits for an answer too.
-    pub(super) fn acknowledge(&self, name: &str, stream: u64) {
-        let Some(node) = self.nodes.get(name) else { return };
-        for stream in node.streams().filter(|other| other.id == stream) {
-            stream.acks.send_replace(node.record.acked(stream.spool));
+    /// The stream has brought a batch of so many values: tells it how far it is, now or soon, also where it is no further: what comes again waits
+    /// for an answer too.
+    pub(super) fn acknowledge(&mut self, name: &str, stream: u64, samples: u64, now: Micros) {
+        let Some(Node { record, live, backlog, .. }) = self.nodes.get_mut(name) else { return };
+        let Some(stream) = live.iter_mut().chain(backlog).find(|other| other.id == stream) else { return };
+        stream.untold = (stream.untold.0 + 1, stream.untold.1 + samples);
+        if now.0.saturating_sub(stream.told_at.0) >= TELL_EVERY_US || stream.untold.1 >= TELL_SAMPLES {
+            stream.tell(record.acked(stream.spool), now);
+        }
+    }
+
+    /// Tells the streams that were told nothing of their last batches.
+    pub(super) fn acknowledge_rest(&mut self, now: Micros) {
+        for Node { record, live, backlog, .. } in self.nodes.values_mut() {
+            let owed = live.iter_mut().chain(backlog).filter(|stream| stream.untold.0 > 0);
+            let owed = owed.filter(|stream| now.0.saturating_sub(stream.told_at.0) >= TELL_EVERY_US);
+            owed.for_each(|stream| stream.tell(record.acked(stream.spool), now));
         }
     }
 

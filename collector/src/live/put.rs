@@ -1,9 +1,10 @@
 //! A batch into the judging.
 
 use crate::fleet::{GpuSlot, NodeSlot};
-use crate::ingest::{Decoded, GpuTarget, NodeTarget, Table};
+use crate::ingest::{Column, Decoded, GpuTarget, NodeTarget, Table};
 use crate::judge::Judge;
 use gridstep_wire::Micros;
+use std::ops::Range;
 
 pub(super) fn batch(judge: &mut Judge, node: NodeSlot, batch: &Decoded) {
     for table in &batch.tables {
@@ -16,23 +17,51 @@ pub(super) fn batch(judge: &mut Judge, node: NodeSlot, batch: &Decoded) {
 }
 
 fn put(judge: &mut Judge, node: NodeSlot, table: &Table) {
-    for (row, place) in table.rows.iter().enumerate() {
-        let Some((gpu, ts)) = *place else { continue };
+    let mut first = 0;
+    for &end in &table.runs {
+        let rows = first..end as usize;
+        first = end as usize;
+        // All rows of a run are about the same.
+        let Some((gpu, _)) = table.rows[rows.clone()].iter().find_map(|row| *row) else { continue };
         let gpu = gpu.map(|index| judge.fleet_mut().gpu(node, index));
-        if let Some(job) = table.jobs.as_ref().and_then(|jobs| jobs[row].as_ref()) {
-            let job = job.as_ref().map(|name| judge.fleet_mut().job(name));
-            match gpu {
-                Some(gpu) => judge.put_gpu_job(gpu, job),
-                None => judge.put_node_job(node, job),
-            }
+        if let (Some(gpu), None) = (gpu, &table.jobs) {
+            table.columns.iter().for_each(|column| put_gpu_run(judge, gpu, table, rows.clone(), column));
+            continue;
         }
-        for column in &table.columns {
-            let Some(value) = column.values[row] else { continue };
-            match (gpu, column.gpu, column.node) {
-                (Some(gpu), Some(target), _) => put_gpu(judge, gpu, target, ts, value),
-                (None, _, Some(target)) => put_node(judge, node, target, ts, value),
-                _ => {}
-            }
+        // The job that a row says holds for what it says.
+        for row in rows {
+            put_row(judge, node, gpu, table, row);
+        }
+    }
+}
+
+fn put_gpu_run(judge: &mut Judge, gpu: GpuSlot, table: &Table, rows: Range<usize>, column: &Column) {
+    let stamps = table.rows[rows.clone()].iter();
+    let values = stamps.zip(&table.values(column)[rows]);
+    let values = values.filter_map(|(row, &value)| Some(((*row)?.1, value)).filter(|(_, value)| !value.is_nan()));
+    match column.gpu {
+        Some(GpuTarget::Power) => judge.put_gpu_powers(gpu, values),
+        Some(target) => values.for_each(|(ts, value)| put_gpu(judge, gpu, target, ts, value)),
+        None => {}
+    }
+}
+
+fn put_row(judge: &mut Judge, node: NodeSlot, gpu: Option<GpuSlot>, table: &Table, row: usize) {
+    let Some((_, ts)) = table.rows[row] else { return };
+    if let Some(job) = table.jobs.as_ref().and_then(|jobs| jobs[row].as_ref()) {
+        let job = job.as_ref().map(|name| judge.fleet_mut().job(name));
+        match gpu {
+            Some(gpu) => judge.put_gpu_job(gpu, job),
+            None => judge.put_node_job(node, job),
+        }
+    }
+    for column in &table.columns {
+        let value = table.values(column)[row];
+        match (gpu, column.gpu, column.node) {
+            _ if value.is_nan() => {}
+            (Some(gpu), Some(target), _) => put_gpu(judge, gpu, target, ts, value),
+            (None, _, Some(target)) => put_node(judge, node, target, ts, value),
+            _ => {}
         }
     }
 }

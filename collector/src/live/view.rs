@@ -6,6 +6,7 @@ use crate::alerts::Alert;
 use crate::fleet::GpuSlot;
 use crate::incidents::{Incident, Lemon, rfc3339};
 use crate::judge::{Judge, PowerPoint};
+use crate::past::Past;
 use crate::power::Resolved;
 use crate::report::{Facts, Log};
 use gridstep_wire::Micros;
@@ -32,6 +33,7 @@ pub(crate) struct View {
     /// What somebody is to be told.
     pub(crate) alerts: Arc<Vec<Alert>>,
     pub(crate) nodes: Vec<NodeView>,
+    pub(crate) past: Past,
     /// The last checkpoint could not be written.
     pub(crate) checkpoint_failed: bool,
     /// Nothing can be recorded.
@@ -62,6 +64,9 @@ pub(crate) struct NodeView {
 /// The latest final second of a GPU; null is not known.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct GpuCell {
+    /// Its place in columns of all GPUs.
+    #[serde(skip)]
+    pub(crate) slot: usize,
     pub(crate) gpu: u8,
     pub(crate) uuid: String,
     pub(crate) model: String,
@@ -96,6 +101,7 @@ pub(super) fn build(judge: &Judge, nodes: &Nodes, told: Told, log: Arc<Log>, che
         lemons,
         alerts,
         nodes: node_views(judge, nodes),
+        past: judge.past().clone(),
         checkpoint_failed,
         recording_failed: false,
     }
@@ -134,6 +140,7 @@ fn cell(judge: &Judge, slot: GpuSlot) -> GpuCell {
     let gpu = &fleet.gpus()[slot.0 as usize];
     let view = judge.gpu_view(slot);
     GpuCell {
+        slot: slot.0 as usize,
         gpu: gpu.index,
         uuid: gpu.uuid.clone(),
         model: gpu.model.clone(),

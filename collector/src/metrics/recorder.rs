@@ -12,6 +12,7 @@ pub(crate) struct RecorderMetrics {
     pub(crate) bytes: Counter,
     pub(crate) files: Counter,
     pub(crate) removed_files: Counter,
+    pub(crate) states: Counter,
     pub(crate) failures: IntCounter,
     pub(crate) failing: IntGauge,
     pub(crate) deferred_batches: IntCounter,
@@ -35,6 +36,7 @@ impl RecorderMetrics {
             bytes: counter("bytes_total", "Size of closed files.")?,
             files: counter("files_total", "Files closed.")?,
             removed_files: counter("removed_files_total", "Files removed: too old, or beyond what all may take.")?,
+            states: counter("states_total", "States of the judging that were written beside the rows.")?,
             failures: integer("failures_total", "Files that could not be written; agents bring again what was in them.")?,
             failing: gauge("failing", "1: nothing can be written, and it is tried every 5 s.")?,
             deferred_batches: integer(

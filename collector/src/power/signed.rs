@@ -28,7 +28,7 @@ pub struct Signed {
     #[serde(default, rename = "sums", with = "super::packed")]
     bins: VecDeque<Vec<f32>>,
     /// In the newest bin.
-    #[serde(skip)]
+    #[serde(default)]
     sources: usize,
     /// By block of sources.
     #[serde(skip)]
@@ -69,6 +69,8 @@ impl Signed {
     /// A source's value in the bin `age` bins before the newest was off by so much, watts.
     pub fn amend(&mut self, age: usize, source: usize, watts: f32) {
         let Some(index) = self.bins.len().checked_sub(age + 1) else { return };
+        // They are not kept in checkpoints.
+        self.learn(0);
         add(&mut self.bins[index], &self.signs, source, watts);
     }
 

@@ -204,6 +204,12 @@ impl Units {
         Some((self.coarse.last?, self.coarse.rows.back()?))
     }
 
+    /// The bins of a second since the epoch, in order. None: not all of them are known.
+    pub fn second(&self, second: i64) -> Option<impl Iterator<Item = &[f32]>> {
+        let range = self.fine.between(Micros(second * SECOND_US), Micros((second + 1) * SECOND_US), BIN_US);
+        (range.len() as i64 == SECOND_US / BIN_US).then(|| self.fine.rows.range(range).map(Vec::as_slice))
+    }
+
     /// The last seconds of the sum of some units, oldest first; watts.
     pub fn series(&self, is_in: impl Fn(usize) -> bool) -> Vec<(Micros, f64)> {
         let Some(first) = self.coarse.first(SECOND_US) else { return Vec::new() };

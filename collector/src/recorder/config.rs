@@ -8,6 +8,8 @@ use std::time::Duration;
 const LONGEST_ROLL: Duration = Duration::from_secs(50);
 /// Shorter, and the files are little else than footers.
 const SHORTEST_ROLL: Duration = Duration::from_millis(100);
+/// Of a large fleet a state takes a second to write, and tens of megabytes.
+const SHORTEST_STATE: Duration = Duration::from_secs(60);
 const LEAST_BYTES: u64 = 1 << 20;
 
 /// What of the samples is kept, and where.
@@ -22,6 +24,9 @@ pub struct RecorderConfig {
     /// Files are closed this often; agents keep what they have sent until then.
     #[serde(with = "humantime_serde")]
     pub roll_interval: Duration,
+    /// What the judging has learned is written so often: a replay may begin there.
+    #[serde(with = "humantime_serde")]
+    pub state_interval: Duration,
     /// The oldest files go when all of them are larger,
     pub max_bytes: u64,
     /// or when they are older.
@@ -35,6 +40,7 @@ impl Default for RecorderConfig {
             enabled: false,
             directory: None,
             roll_interval: Duration::from_secs(30),
+            state_interval: Duration::from_secs(3600),
             max_bytes: 100 << 30,
             max_age: Duration::from_secs(30 * 24 * 3600),
         }
@@ -46,6 +52,9 @@ impl RecorderConfig {
         let mut faults = Vec::new();
         if !(SHORTEST_ROLL..=LONGEST_ROLL).contains(&self.roll_interval) {
             faults.push("recorder.roll_interval: is not between 100ms and 50s".into());
+        }
+        if self.state_interval < SHORTEST_STATE {
+            faults.push("recorder.state_interval: is shorter than 1min".into());
         }
         if self.max_bytes < LEAST_BYTES {
             faults.push(format!("recorder.max_bytes = {}: is less than {LEAST_BYTES}", self.max_bytes));

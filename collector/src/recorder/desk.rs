@@ -5,6 +5,7 @@ use super::names::{NONE, Names};
 use super::rows::{Keys, NO_GPU, Rows};
 use super::schema::Kind;
 use super::{Given, MarkMap, RecorderError};
+use crate::fleet::GpuMetric;
 use crate::ingest::{Decoded, GpuTarget, Identity, NodeTarget, Table};
 use std::collections::HashMap;
 use std::path::Path;
@@ -49,9 +50,11 @@ struct Gpu {
     uuid: i32,
     model: i32,
     job: i32,
+    /// An XID that no row has yet, and when that was.
+    xid: Option<(u32, i64)>,
 }
 
-const UNKNOWN: Gpu = Gpu { uuid: NONE, model: NONE, job: NONE };
+const UNKNOWN: Gpu = Gpu { uuid: NONE, model: NONE, job: NONE, xid: None };
 
 impl Desk {
     pub(super) fn new(folder: &Path, marks: &MarkMap) -> Self {
@@ -135,6 +138,7 @@ impl Desk {
         let side = &mut node.sides[usize::from(given.backlog)];
         let mut put =
             Put { number: node.number, arrived_at: given.arrived_at.0, backlog: given.backlog, names, side, lanes, picked };
+        put.xids(&given.batch);
         given.batch.tables.iter().for_each(|table| put.table(table));
         put.events(&given.batch);
     }
@@ -195,8 +199,8 @@ impl Put<'_> {
                 _ => Said::default(),
             };
             let this = Said { node: column.node.is_some(), ..gpu };
-            for (said, value) in said.iter_mut().zip(&column.values) {
-                said.add(if value.is_some() { this } else { Said::default() });
+            for (said, value) in said.iter_mut().zip(table.values(column)) {
+                said.add(if value.is_nan() { Said::default() } else { this });
             }
         }
         for (said, job) in said.iter_mut().zip(table.jobs.iter().flatten()) {
@@ -221,12 +225,13 @@ impl Put<'_> {
     }
 
     fn append(&mut self, index: usize, table: &Table, picked: &[u32], error_seconds: f32) {
+        let keys = self.keys();
         let rows = &mut self.lanes[index].rows;
         let before = rows.len();
         for &row in picked {
             let Some((gpu, ts)) = table.rows[row as usize] else { continue };
             let gpu = gpu.unwrap_or(NO_GPU);
-            rows.push(Keys { ts: ts.0, arrived_at: self.arrived_at, error_seconds, node: self.number, gpu });
+            rows.push(Keys { ts: ts.0, error_seconds, gpu, ..keys });
         }
         let kind = Kind::ALL[index % Kind::ALL.len()];
         for column in &table.columns {
@@ -237,8 +242,8 @@ impl Put<'_> {
             // Two metrics of the same name: the first one holds.
             let free = |place: &usize| rows.figures.get(*place).is_some_and(|column| column.len() == before);
             if let Some(place) = place.filter(free) {
-                let values = picked.iter().map(|&row| column.values[row as usize].unwrap_or(f64::NAN));
-                rows.figures[place].extend(values);
+                let values = table.values(column);
+                rows.figures[place].extend(picked.iter().map(|&row| values[row as usize]));
             }
         }
         match kind {
@@ -249,13 +254,28 @@ impl Put<'_> {
         rows.fill();
     }
 
+    /// Of a row that says nothing.
+    fn keys(&self) -> Keys {
+        let (error_seconds, gpu) = (f32::NAN, NO_GPU);
+        Keys { ts: 0, arrived_at: self.arrived_at, error_seconds, node: self.number, gpu, backlog: self.backlog }
+    }
+
+    /// They go to the next row of their GPU, beside being events.
+    fn xids(&mut self, batch: &Decoded) {
+        for event in batch.events.iter().filter(|event| event.kind == "xid") {
+            if let Some((gpu, code)) = event.gpu.zip(u32::try_from(event.code).ok()) {
+                self.side.gpu(gpu).xid = Some((code, event.at.0));
+            }
+        }
+    }
+
     fn events(&mut self, batch: &Decoded) {
         for event in &batch.events {
             let index = self.lane(Kind::Event, event.at.0);
             let (kind, detail) = (self.names.number(&event.kind), self.names.number(&event.detail));
+            let keys = Keys { ts: event.at.0, gpu: event.gpu.unwrap_or(NO_GPU), ..self.keys() };
             let rows = &mut self.lanes[index].rows;
-            let gpu = event.gpu.unwrap_or(NO_GPU);
-            rows.push(Keys { ts: event.at.0, arrived_at: self.arrived_at, error_seconds: f32::NAN, node: self.number, gpu });
+            rows.push(keys);
             rows.texts[0].push(kind);
             rows.texts[1].push(detail);
             rows.figures[0].push(event.code as f64);
@@ -298,8 +318,9 @@ fn of_node(target: NodeTarget) -> Option<usize> {
 
 /// A row that does not say the job has the one that was said last.
 fn gpu_texts(rows: &mut Rows, table: &Table, picked: &[u32], side: &mut Side, names: &mut Names) {
+    let mut xids = Vec::with_capacity(picked.len());
     for &row in picked {
-        let Some((Some(index), _)) = table.rows[row as usize] else { continue };
+        let Some((Some(index), ts)) = table.rows[row as usize] else { continue };
         let gpu = side.gpu(index);
         if let Some(job) = said_job(table, row, names) {
             gpu.job = job;
@@ -307,6 +328,14 @@ fn gpu_texts(rows: &mut Rows, table: &Table, picked: &[u32], side: &mut Side, na
         for (column, number) in rows.texts.iter_mut().zip([gpu.job, gpu.uuid, gpu.model]) {
             column.push(number);
         }
+        let xid = gpu.xid.take_if(|(_, at)| *at <= ts.0);
+        xids.push(xid.map_or(f64::NAN, |(code, _)| code.into()));
+    }
+    let all = rows.len();
+    let column = &mut rows.figures[1 + GpuMetric::Xid as usize];
+    // An agent may say it by itself.
+    if column.len() + xids.len() == all {
+        column.extend(xids);
     }
 }
 

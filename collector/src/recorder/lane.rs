@@ -43,7 +43,7 @@ struct Open {
 
 impl Lane {
     pub(super) fn new(kind: Kind, late: bool, folder: &Path) -> Self {
-        let rows = Rows::new(kind);
+        let rows = Rows::new(kind, late);
         Self { kind, late, folder: folder.into(), rows, frontier: i64::MIN, open: None, written: Vec::new() }
     }
 

@@ -7,7 +7,7 @@ use arrow_array::types::{
     ArrowPrimitiveType, Float32Type, Float64Type, Int32Type, Int64Type, TimestampMicrosecondType, UInt8Type, UInt32Type,
     UInt64Type,
 };
-use arrow_array::{ArrayRef, DictionaryArray, PrimitiveArray, RecordBatch, StringArray};
+use arrow_array::{ArrayRef, BooleanArray, DictionaryArray, PrimitiveArray, RecordBatch, StringArray};
 use arrow_schema::{ArrowError, Schema};
 use std::sync::Arc;
 
@@ -24,6 +24,7 @@ pub(super) struct Keys {
     pub(super) error_seconds: f32,
     pub(super) node: i32,
     pub(super) gpu: u8,
+    pub(super) backlog: bool,
 }
 
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(super) struct Rows {
     error_seconds: Vec<f32>,
     node: Vec<i32>,
     gpu: Vec<u8>,
+    /// Of what is late alone.
+    backlog: Option<Vec<bool>>,
     /// By column of names, [`NONE`] where there is none.
     pub(super) texts: Vec<Vec<i32>>,
     /// By column of figures, NaN where there is none.
@@ -42,15 +45,16 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub(super) fn new(kind: Kind) -> Self {
+    pub(super) fn new(kind: Kind, late: bool) -> Self {
         let types: Vec<Type> = kind.figures().into_iter().map(|(_, of)| of).collect();
         Self {
-            schema: kind.schema(),
+            schema: kind.schema(late),
             ts: Vec::new(),
             arrived_at: Vec::new(),
             error_seconds: Vec::new(),
             node: Vec::new(),
             gpu: Vec::new(),
+            backlog: late.then(Vec::new),
             texts: kind.texts().iter().map(|_| Vec::new()).collect(),
             figures: types.iter().map(|_| Vec::new()).collect(),
             types,
@@ -72,6 +76,7 @@ impl Rows {
         self.error_seconds.push(keys.error_seconds);
         self.node.push(keys.node);
         self.gpu.push(keys.gpu);
+        self.backlog.iter_mut().for_each(|column| column.push(keys.backlog));
     }
 
     /// Ends the columns that say nothing of the last rows.
@@ -103,6 +108,7 @@ impl Rows {
         gather(&mut self.error_seconds, order);
         gather(&mut self.node, order);
         gather(&mut self.gpu, order);
+        self.backlog.iter_mut().for_each(|column| gather(column, order));
         self.texts.iter_mut().for_each(|column| gather(column, order));
         self.figures.iter_mut().for_each(|column| gather(column, order));
     }
@@ -126,6 +132,9 @@ impl Rows {
         }
         for (column, of) in self.figures.iter().zip(&self.types) {
             columns.push(of.array(column, order));
+        }
+        if let Some(column) = &self.backlog {
+            columns.push(Arc::new(BooleanArray::from(picked(column, order).collect::<Vec<_>>())));
         }
         RecordBatch::try_new(self.schema.clone(), columns)
     }

@@ -6,6 +6,9 @@ use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use std::sync::Arc;
 
+/// The program that a file is from.
+pub(crate) const CREATOR: &str = "gridstep-collector";
+
 /// What the rows of a file are about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -68,7 +71,8 @@ impl Kind {
     }
 
     /// Keys, names, figures: the order of [`super::rows::Rows`].
-    pub(super) fn schema(self) -> Arc<Schema> {
+    /// What is late may be of a backlog.
+    pub(super) fn schema(self, late: bool) -> Arc<Schema> {
         let stamp = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
         let mut fields = vec![
             Field::new("ts", stamp.clone(), false),
@@ -81,6 +85,9 @@ impl Kind {
         }
         fields.extend(self.texts().iter().map(|name| Field::new(*name, names(), true)));
         fields.extend(self.figures().into_iter().map(|(name, of)| Field::new(name, of.arrow(), true)));
+        if late {
+            fields.push(Field::new("backlog", DataType::Boolean, false));
+        }
         Arc::new(Schema::new(fields))
     }
 
@@ -89,11 +96,12 @@ impl Kind {
         let zstd = Compression::ZSTD(ZstdLevel::default());
         let mut properties = WriterProperties::builder()
             .set_compression(zstd)
-            .set_created_by(concat!("gridstep-collector ", env!("CARGO_PKG_VERSION")).into())
+            .set_created_by(format!("{CREATOR} {}", env!("CARGO_PKG_VERSION")))
             .set_max_row_group_row_count(Some(self.group_rows()))
             .set_statistics_enabled(EnabledStatistics::None)
             .set_offset_index_disabled(true)
-            .set_column_statistics_enabled("ts".into(), EnabledStatistics::Chunk);
+            .set_column_statistics_enabled("ts".into(), EnabledStatistics::Chunk)
+            .set_column_statistics_enabled("arrived_at".into(), EnabledStatistics::Chunk);
         for stamps in ["ts", "arrived_at"] {
             properties = properties
                 .set_column_dictionary_enabled(stamps.into(), false)
@@ -147,5 +155,26 @@ fn of_node(metric: NodeMetric) -> Type {
         NodeMetric::MemoryUsed | NodeMetric::NetworkErrors => Type::U64,
         NodeMetric::NetworkBytes | NodeMetric::NetworkLink => Type::F64,
         _ => Type::F32,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Live and a replay judge the same figures.
+    #[test]
+    fn what_is_judged_is_what_is_recorded() {
+        let fine = 0.1;
+        for metric in GpuMetric::ALL.iter().filter(|&&metric| matches!(of_gpu(metric), Type::F32 | Type::F64)) {
+            assert_eq!(metric.as_recorded(fine) == fine, of_gpu(*metric) == Type::F64, "{metric:?}");
+        }
+        for metric in NodeMetric::ALL.iter().filter(|&&metric| matches!(of_node(metric), Type::F32 | Type::F64)) {
+            assert_eq!(metric.as_recorded(fine) == fine, of_node(*metric) == Type::F64, "{metric:?}");
+        }
+        let large = (1u64 << 40) as f64 + 1.0;
+        for metric in GpuMetric::ALL.iter().filter(|&&metric| of_gpu(metric) == Type::U64) {
+            assert_eq!(metric.as_recorded(large), large, "{metric:?}");
+        }
     }
 }

@@ -17,8 +17,16 @@ pub(super) struct Shelf {
 struct Shelved {
     /// When its set began, microseconds since the epoch.
     stamp: i64,
+    /// A state goes before the rows that it is the begin of.
+    is_rows: bool,
     name: String,
     bytes: u64,
+}
+
+impl Shelved {
+    fn new(stamp: i64, name: String, bytes: u64) -> Self {
+        Self { stamp, is_rows: !name.ends_with(".json"), name, bytes }
+    }
 }
 
 impl Shelf {
@@ -27,7 +35,7 @@ impl Shelf {
         for entry in fs::read_dir(folder).map_err(failed(&folder.display()))?.flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             if let Some(stamp) = stamp(&name) {
-                files.push(Shelved { stamp, bytes: entry.metadata().map_or(0, |metadata| metadata.len()), name });
+                files.push(Shelved::new(stamp, name, entry.metadata().map_or(0, |metadata| metadata.len())));
             }
         }
         files.sort();
@@ -42,7 +50,7 @@ impl Shelf {
     /// All of one set, whose stamp is the latest.
     pub(super) fn add(&mut self, name: &str, bytes: u64) {
         let Some(stamp) = stamp(name) else { return };
-        self.files.push_back(Shelved { stamp, name: name.into(), bytes });
+        self.files.push_back(Shelved::new(stamp, name.into(), bytes));
         self.bytes += bytes;
     }
 
@@ -76,8 +84,8 @@ impl Shelf {
 }
 
 /// Of a file that the recorder has written: `late-power-1760000000000000-0.parquet`.
-fn stamp(name: &str) -> Option<i64> {
-    let stem = name.strip_suffix(".parquet")?;
+pub(crate) fn stamp(name: &str) -> Option<i64> {
+    let stem = name.strip_suffix(".parquet").or_else(|| name.strip_suffix(".json").filter(|stem| stem.starts_with("state-")))?;
     let stem = stem.strip_prefix("late-").unwrap_or(stem);
     let (_, rest) = stem.split_once('-')?;
     rest.split_once('-')?.0.parse().ok()
@@ -90,11 +98,20 @@ mod tests {
     #[test]
     fn the_oldest_files_go_first() {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["late-gpu-5-0.parquet", "power-3-0.parquet", "power-9-0.parquet", "gpu-000.parquet", "topology.csv"] {
+        for name in [
+            "state-3-0.json",
+            "late-gpu-5-0.parquet",
+            "power-3-0.parquet",
+            "power-9-0.parquet",
+            "gpu-000.parquet",
+            "topology.csv",
+        ] {
             fs::write(folder.path().join(name), [0; 10]).unwrap();
         }
         let mut shelf = Shelf::open(folder.path()).unwrap();
-        assert_eq!((shelf.len(), shelf.bytes(), shelf.last_stamp()), (3, 30, Some(9)));
+        assert_eq!((shelf.len(), shelf.bytes(), shelf.last_stamp()), (4, 40, Some(9)));
+        assert_eq!(shelf.retain(30, Duration::from_secs(1), 10).unwrap(), 1);
+        assert!(!folder.path().join("state-3-0.json").exists(), "goes first: nothing of its set may be missing");
         assert_eq!(shelf.retain(20, Duration::from_secs(1), 10).unwrap(), 1);
         assert!(!folder.path().join("power-3-0.parquet").exists());
         shelf.add("power-2000000-0.parquet", 10);

@@ -2,6 +2,8 @@
 
 use super::closer::{Closed, Closer, Set};
 use super::desk::Desk;
+use super::lane::Aside;
+use super::learned::{Learned, Writing};
 use super::{MarkMap, Order, RecorderConfig, RecorderError, Standing, chain, failed};
 use crate::metrics::RecorderMetrics;
 use gridstep_wire::Micros;
@@ -36,6 +38,8 @@ pub(super) struct Writer {
     /// What the recording holds.
     pub(super) marks: Arc<MarkMap>,
     pub(super) last_stamp: i64,
+    /// States of this set on their way to the disk.
+    pub(super) learning: Vec<Writing>,
     /// When the first row of the set came, and what its files are named by.
     pub(super) begun: Option<(Instant, i64)>,
     /// The same of the set that is on its way.
@@ -76,6 +80,8 @@ impl Writer {
         match order {
             Order::Boot { node, backlog, boot } => self.desk.boot(&node, backlog, &boot),
             Order::Identify { node, backlog, gpus } => self.desk.identify(&node, backlog, &gpus),
+            Order::Learn(learned) if self.failing.is_none() => self.learn(learned),
+            Order::Learn(_) => {}
             Order::Batch(given) => {
                 self.waiting.fetch_sub(given.weight, Ordering::Relaxed);
                 // What was on its way when rows before it were lost.
@@ -83,13 +89,44 @@ impl Writer {
                     return;
                 }
                 self.desk.put(&given);
-                if self.begun.is_none() {
-                    self.last_stamp = Micros::now().0.max(self.last_stamp + 1);
-                    self.begun = Some((Instant::now(), self.last_stamp));
-                }
+                self.begin();
             }
             Order::Finish => {}
         }
+    }
+
+    /// Gives the stamp of the set.
+    fn begin(&mut self) -> i64 {
+        if let Some((_, stamp)) = self.begun {
+            return stamp;
+        }
+        self.last_stamp = Micros::now().0.max(self.last_stamp + 1);
+        self.begun = Some((Instant::now(), self.last_stamp));
+        self.last_stamp
+    }
+
+    /// A state belongs to the set that is open: all rows after it are in that or in later ones.
+    fn learn(&mut self, learned: Box<Learned>) {
+        let name = format!("state-{}-{}.json", self.begin(), self.learning.len());
+        match learned.write(&self.folder, name.clone()) {
+            Ok(writing) => self.learning.push(writing),
+            Err(fault) => error!(fault = %chain(&failed(&name)(fault)), "a state is not recorded"),
+        }
+    }
+
+    /// Waits for the states. One that fails is missing; the rows are there.
+    fn learned(&mut self) -> Vec<Aside> {
+        let mut states = Vec::new();
+        for writing in self.learning.drain(..) {
+            match writing.join() {
+                Ok(Ok(state)) => states.push(state),
+                Ok(Err(fault)) => error!(fault = %chain(&fault), "a state is not recorded"),
+                // A panic has told of itself.
+                Err(_) => {}
+            }
+        }
+        self.metrics.states.inc_by(states.len() as u64);
+        states
     }
 
     fn drain(&mut self) {
@@ -119,7 +156,8 @@ impl Writer {
         let done = lanes.try_for_each(|lane| lane.close(stamp, names));
         drop(lanes);
         if self.note(done) {
-            let files = self.desk.lanes().0.flat_map(|lane| lane.take()).collect();
+            let mut files = self.learned();
+            files.extend(self.desk.lanes().0.flat_map(|lane| lane.take()));
             self.closer.close(Set { files, marks: self.desk.marks() });
             self.closing = Some((begun, stamp));
             self.desk.tidy();
@@ -149,6 +187,9 @@ impl Writer {
         self.failing = Some(Instant::now());
         self.metrics.failing.set(1);
         self.begun = None;
+        for state in self.learned() {
+            let _ = fs::remove_file(self.folder.join(format!("{}{}", state.name, super::lane::ASIDE)));
+        }
         self.desk.lanes().0.for_each(|lane| lane.abandon());
         // A set that is on its way and still succeeds says so later; until then its batches count as not taken.
         self.desk.set_marks(&self.marks);

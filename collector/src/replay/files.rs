@@ -1,6 +1,7 @@
 //! What lies in a recording's folder.
 
 use super::ReplayError;
+use crate::recorder::stamp;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -33,17 +34,30 @@ const PREFIXES: [(&str, Kind); 6] = [
 pub(super) struct Recording {
     pub(super) files: Vec<(Kind, PathBuf)>,
     pub(super) topology: Option<PathBuf>,
+    /// What had been learned, `state-*.json`.
+    pub(super) states: Vec<PathBuf>,
+}
+
+impl Recording {
+    /// Leaves out the files of sets before that of the state.
+    pub(super) fn begin_with(&mut self, state: &Path) {
+        let stamp = |path: &Path| path.file_name().and_then(|name| stamp(name.to_str()?));
+        let first = stamp(state);
+        self.files.retain(|(_, path)| stamp(path).is_none() || stamp(path) >= first);
+    }
 }
 
 pub(super) fn find(folder: &Path) -> Result<Recording, ReplayError> {
     let failed = |source| ReplayError::Folder { path: folder.into(), source };
     let mut files = Vec::new();
-    let mut topology = None;
+    let (mut topology, mut states) = (None, Vec::new());
     for entry in fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
         if name == "topology.csv" {
             topology = Some(path);
+        } else if name.starts_with("state-") && name.ends_with(".json") {
+            states.push(path);
         } else if let Some(kind) = kind(name) {
             files.push((kind, path));
         }
@@ -52,7 +66,7 @@ pub(super) fn find(folder: &Path) -> Result<Recording, ReplayError> {
         return Err(ReplayError::NoFiles(folder.into()));
     }
     files.sort();
-    Ok(Recording { files, topology })
+    Ok(Recording { files, topology, states })
 }
 
 fn kind(name: &str) -> Option<Kind> {

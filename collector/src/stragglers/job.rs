@@ -9,9 +9,9 @@ use super::roster::Roster;
 use super::speed::Speed;
 use super::stall::Stall;
 use super::trace::{KEEP, Lane};
-use super::{Finding, JobFinding, Without};
+use super::{Finding, JobFinding, Remembered, Without};
 use crate::align::seconds::Second;
-use crate::fleet::{Fleet, GpuSlot, JobSlot};
+use crate::fleet::{Fleet, GpuSlot, JobSlot, NodeSlot};
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
@@ -64,6 +64,7 @@ pub struct Input<'a> {
     pub members: &'a [GpuSlot],
     pub fleet: &'a Fleet,
     pub without: Without,
+    pub remembered: &'a Remembered,
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -111,7 +112,33 @@ pub struct JobJudge {
     pub(super) suspected: Option<usize>,
 }
 
+impl Input<'_> {
+    fn remembered(&self, job: JobSlot, gpu: GpuSlot) -> Option<f64> {
+        let node = self.fleet.node_of(gpu);
+        self.offset_before(job, node, Some(self.fleet.gpus()[gpu.0 as usize].index))
+    }
+
+    fn remembered_node(&self, job: JobSlot, node: NodeSlot) -> Option<f64> {
+        self.offset_before(job, node, None)
+    }
+
+    fn offset_before(&self, job: JobSlot, node: NodeSlot, gpu: Option<u8>) -> Option<f64> {
+        if self.remembered.is_empty() {
+            return None;
+        }
+        let key = (self.fleet.job_name(job).to_owned(), self.fleet.node_name(node).to_owned(), gpu);
+        self.remembered.get(&key).copied()
+    }
+}
+
 impl JobJudge {
+    /// Of GPUs and of nodes. None before they are known.
+    pub(super) fn offsets(&self) -> (impl Iterator<Item = (GpuSlot, f64)> + '_, impl Iterator<Item = (NodeSlot, f64)> + '_) {
+        let (learned, gpus, nodes) = (self.learned, self.members.known(), self.nodes.known());
+        let gpus = gpus.filter(move |_| learned).map(|(gpu, offset)| (GpuSlot(gpu), offset));
+        (gpus, nodes.filter(move |_| learned).map(|(node, offset)| (NodeSlot(node), offset)))
+    }
+
     pub fn judge(&mut self, job: JobSlot, input: &Input<'_>) -> (Vec<Finding>, Option<JobFinding>) {
         if input.members.is_empty() {
             *self = Self::default();
@@ -150,7 +177,7 @@ impl JobJudge {
             }
         }
         if !self.learned {
-            self.finish_learning(input.without);
+            self.finish_learning(job, input);
         }
         let found = if look { self.compare_members(job, input) } else { Default::default() };
         let since = self.suspected.map_or(usize::MAX, |at| self.age - at);
@@ -184,15 +211,16 @@ impl JobJudge {
         }
     }
 
-    fn finish_learning(&mut self, without: Without) {
+    fn finish_learning(&mut self, job: JobSlot, input: &Input<'_>) {
+        let without = input.without;
         let unit = self.pace.unit();
         if self.age < LEARN.0.max(LEARN.1 * unit).min(200) {
             return;
         }
         self.learned = true;
         let seconds = self.age.min(KEEP - 1);
-        self.members.finish_learning(seconds, without.memory);
-        self.nodes.finish_learning(seconds, without.memory);
+        self.members.finish_learning(seconds, without.memory, |gpu| input.remembered(job, GpuSlot(gpu)));
+        self.nodes.finish_learning(seconds, without.memory, |node| input.remembered_node(job, NodeSlot(node)));
         let slow = self.known.iter_mut().zip(&self.members.from_the_start).filter(|(_, slow)| **slow);
         slow.for_each(|(known, _)| known.forget());
         (self.gpu_noise, self.node_noise) = Default::default();

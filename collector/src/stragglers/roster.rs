@@ -89,11 +89,18 @@ impl Roster {
         }
     }
 
-    /// What the last seconds showed is what is remembered: of all but those who were slow, who are held to the others.
-    pub(super) fn finish_learning(&mut self, seconds: usize, without_memory: bool) {
+    /// Slots and offsets of those who were not slow from the start.
+    pub(super) fn known(&self) -> impl Iterator<Item = (u32, f64)> + '_ {
+        let all = self.slots.iter().zip(&self.offsets).zip(&self.from_the_start);
+        all.filter(|(_, slow)| !**slow).map(|((&slot, &offset), _)| (slot, f64::from(offset)))
+    }
+
+    /// What the last seconds showed, or what is known from before, is what is remembered: of all but those who were slow, who are held to the others.
+    pub(super) fn finish_learning(&mut self, seconds: usize, without_memory: bool, before: impl Fn(u32) -> Option<f64>) {
         for place in 0..self.len() {
             let slow = self.from_the_start[place];
-            let offset = if slow || without_memory { 0.0 } else { self.traces.lane(place).mean(seconds) };
+            let mean = || self.traces.lane(place).mean(seconds);
+            let offset = if slow || without_memory { 0.0 } else { before(self.slots[place]).unwrap_or_else(mean) };
             self.offsets[place] = offset as f32;
             if !slow {
                 self.traces.clear(place);
@@ -117,7 +124,7 @@ mod tests {
         let mut roster = Roster::default();
         roster.follow(vec![3, 5]);
         (0..60).for_each(|_| roster.push([(3, 0.1), (5, 0.3)].into_iter()));
-        roster.finish_learning(50, false);
+        roster.finish_learning(50, false, |_| None);
         assert_eq!(roster.follow(vec![4, 5, 9]), [None, Some(1), None]);
         assert!((roster.offsets[1] - 0.3).abs() < 1e-6 && roster.offsets[0] == 0.0);
         (0..20).for_each(|_| roster.push([(3, 9.0), (4, 0.1), (5, 0.5)].into_iter()));

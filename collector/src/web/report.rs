@@ -1,9 +1,11 @@
 //! What a report of some time rests on, as the collector knows it. Who asks renders it.
 
 use super::Web;
+use super::incidents::past;
 use crate::incidents::{Incident, rfc3339};
 use crate::live::View;
 use crate::report::Report;
+use crate::store::Wanted;
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -13,6 +15,8 @@ use serde::Deserialize;
 
 /// How far back is asked for, where that is not said; seconds.
 const DAY_US: i64 = 86_400_000_000;
+/// More incidents than that are no report.
+const INCIDENTS: usize = 10_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,16 +36,19 @@ pub(super) async fn report(State(web): State<Web>, Query(query): Query<ReportQue
         return (StatusCode::BAD_REQUEST, "from must be before to, and in the past\n").into_response();
     }
     // A day of seconds takes some milliseconds: not on a thread that streams wait for.
-    match tokio::task::spawn_blocking(move || of(&view, from, to)).await {
+    let asked = tokio::task::spawn_blocking(move || {
+        let wanted = Wanted { from: Some(from), to: Some(to), ..Wanted::default() };
+        let incidents = past(&web.history, &view, &wanted, INCIDENTS)?;
+        anyhow::Ok(of(&view, from, to, incidents))
+    });
+    match asked.await.map_err(anyhow::Error::from).flatten() {
         Ok(report) => Json(report).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")).into_response(),
     }
 }
 
-fn of(view: &View, from: Micros, to: Micros) -> Report {
+fn of(view: &View, from: Micros, to: Micros, incidents: Vec<Incident>) -> Report {
     let (recorder, known) = view.log.record(from, to, view.facts.basis, &view.swings.quarters);
-    let within = |incident: &&Incident| incident.started_at <= to && incident.closed_at.is_none_or(|closed| closed >= from);
-    let incidents = view.incidents.iter().filter(within).cloned().collect();
     let mut report = recorder.report("a running collector".into(), (from, to), view.facts.clone(), incidents);
     report.late_samples = view.late_samples;
     report.unknown = unknown(from, to, known);
@@ -52,7 +59,7 @@ fn unknown(from: Micros, to: Micros, known: Option<(Micros, Micros)>) -> Vec<Str
     let kept = "A running collector keeps the power of the last day, and begins anew when it is started";
     let mut sentences = vec![
         "Limits, fleet, sampling and clocks are those at the time of asking, late samples those since the collector's first start; \
-         the sums of what the limits are not about are left out. Incidents that ended more than a day ago are not kept."
+         the sums of what the limits are not about are left out."
             .to_owned(),
     ];
     let Some((first, last)) = known else {

@@ -1,12 +1,12 @@
 //! Alerts, from samples of agents to notifications, with Debian's Alertmanager; and what we ship for that and for Prometheus and
 //! Grafana.
 
-mod alertmanager;
+pub(crate) mod alertmanager;
 mod dashboard;
 mod delivery;
 pub(crate) mod fleet;
 mod prometheus;
-mod receiver;
+pub(crate) mod receiver;
 mod secure;
 
 use crate::agent::{Agent, declare, hello, metric};
@@ -74,13 +74,18 @@ impl Node {
     }
 
     async fn send(&mut self, events: Vec<pb::Event>) {
+        let batch = self.batch(events);
+        self.agent.send(pb::agent_message::Kind::Batch(batch)).await;
+    }
+
+    /// The next one, stamped now.
+    fn batch(&mut self, events: Vec<pb::Event>) -> pb::Batch {
         self.sequence += 1;
         let base_us = Micros::now().0;
         let mut block = BlockBuilder::new(base_us, &["power_watts", "job"].map(metric), 500);
         for entity in 1..=8 {
             block.push(entity, base_us, [Some((self.watts * 1e3) as i64), Some(1)]);
         }
-        let batch = pb::Batch { sequence: self.sequence, base_us, blocks: vec![block.finish()], events, ..Default::default() };
-        self.agent.send(pb::agent_message::Kind::Batch(batch)).await;
+        pb::Batch { sequence: self.sequence, base_us, blocks: vec![block.finish()], events, ..Default::default() }
     }
 }

@@ -64,11 +64,21 @@ fn sigterm_ends_it_with_a_checkpoint() {
     let listens = log.by_ref().map_while(Result::ok).find(|line| line.contains("collector listens")).unwrap();
     let http = listens.split("http=").nth(1).unwrap().trim().to_owned();
     assert_eq!(run(&["incidents", "--url", &format!("http://{http}")]), (Some(0), "no incidents\n".into()));
-    std::fs::remove_file(state.join("collector.state")).unwrap();
+    let checkpoints = || {
+        let names = std::fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path());
+        names.filter(|path| path.extension().is_some_and(|extension| extension == "state")).collect::<Vec<_>>()
+    };
+    // One at the start, and one a moment later; the next is five seconds away.
+    let begun = Instant::now();
+    while checkpoints() != [state.join("collector-2.state")] {
+        assert!(begun.elapsed() < DEADLINE, "{:?}", checkpoints());
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    std::fs::remove_file(state.join("collector-2.state")).unwrap();
     let asked = Instant::now();
     assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
     assert!(log.map_while(Result::ok).any(|line| line.contains("last checkpoint written")));
     assert!(child.wait().unwrap().success());
     assert!(asked.elapsed() < DEADLINE / 4);
-    assert!(state.join("collector.state").exists());
+    assert_eq!(checkpoints(), [state.join("collector-3.state")]);
 }

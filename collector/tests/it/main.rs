@@ -13,6 +13,7 @@ mod recorder;
 mod recording;
 mod report;
 mod scenarios;
+mod store;
 mod stragglers;
 mod stream;
 mod swings;

@@ -1,9 +1,9 @@
 //! The flight recorder: what agents send is in closed files, once, whatever happens.
 
 mod contract;
-mod full_disk;
+pub(crate) mod full_disk;
 mod kill;
-mod process;
+pub(crate) mod process;
 mod readers;
 mod replayed;
 
@@ -58,7 +58,7 @@ fn files(folder: &Path, prefix: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let is_it = |path: &PathBuf| {
         let name = path.file_name().unwrap().to_str().unwrap();
-        name.starts_with(prefix) && name.ends_with(".parquet")
+        name.starts_with(prefix) && (name.ends_with(".parquet") || name.ends_with(".json"))
     };
     let mut files: Vec<PathBuf> = entries.filter(is_it).collect();
     files.sort();
@@ -179,6 +179,8 @@ async fn a_backlog_is_late() {
     agent.ack_until(|ack| ack.durable == 42).await;
     assert_eq!(samples(&folder, "late-power-").len(), 80);
     assert_eq!(samples(&folder, "late-gpu-").len(), 16);
+    let rows = read(&files(&folder, "late-gpu-")[0]);
+    assert_eq!(rows[0]["backlog"].as_boolean().true_count(), rows[0].num_rows());
     for kind in ["gpu-", "power-", "node-", "event-"] {
         assert!(files(&folder, kind).is_empty(), "{kind}");
     }

@@ -2,6 +2,7 @@
 
 use crate::agent::{Agent, SAMPLES};
 use crate::collector::{get, json, json_until, start};
+use serde_json::Value;
 use tonic::Code;
 
 #[tokio::test]
@@ -37,6 +38,15 @@ async fn power_of_a_second_is_judged_and_shows() {
     let power = tokio::select! { power = seen => power, () = agent.feed() => unreachable!() };
     let watts = power["points"][0]["watts"].as_f64().unwrap();
     assert!((watts - 4800.0).abs() < 1.0, "{power:#}");
+    // … and is kept, of the whole and of each GPU.
+    let some = |past: &Value| past["power_watts"].as_array().is_some_and(|watts| watts.iter().any(|watts| !watts.is_null()));
+    let of_all = json_until(&server, "/api/v1/past?seconds=5", some);
+    let of_all = tokio::select! { past = of_all => past, () = agent.feed() => unreachable!() };
+    assert_eq!((&of_all["step_seconds"], &of_all["power_watts"][0]), (&0.1.into(), &4800.0.into()), "{of_all:#}");
+    let of_one = json_until(&server, "/api/v1/past?node=node1&gpu=3", some);
+    let of_one = tokio::select! { past = of_one => past, () = agent.feed() => unreachable!() };
+    let last = of_one["power_watts"].as_array().and_then(|watts| watts.last().cloned());
+    assert_eq!((&of_one["step_seconds"], last), (&1.0.into(), Some(600.0.into())), "{of_one:#}");
     server.stop().await.unwrap();
 }
 

@@ -45,9 +45,32 @@ fn what_comes_again_is_acknowledged() {
     let mut live = join(&mut nodes, 5, 1);
     live.acks.mark_unchanged();
     assert_eq!(accept(&mut nodes, &live, 1), Accepted::Again);
-    nodes.acknowledge("n", live.stream);
+    nodes.acknowledge("n", live.stream, 10, Micros(1));
     assert!(live.acks.has_changed().unwrap());
     assert_eq!(*live.acks.borrow(), Acked { received: 1, durable: 0 });
+}
+
+/// One answer for many batches; none is owed for longer than [`TELL_EVERY_US`], or for more than fills a window.
+#[test]
+fn answers_are_few_and_none_is_forgotten() {
+    let mut nodes = Nodes::default();
+    let mut live = join(&mut nodes, 5, 1);
+    let mut bring = |nodes: &mut Nodes, sequence, samples, now| {
+        accept(nodes, &live, sequence);
+        nodes.acknowledge("n", live.stream, samples, Micros(now));
+        let told = live.acks.has_changed().unwrap();
+        (told, live.acks.borrow_and_update().received)
+    };
+    assert_eq!(bring(&mut nodes, 1, 10, 1_000_000), (true, 1));
+    assert_eq!(bring(&mut nodes, 2, 10, 1_250_000), (false, 1));
+    assert_eq!(bring(&mut nodes, 3, TELL_SAMPLES - 10, 1_250_001), (true, 3));
+    assert_eq!(bring(&mut nodes, 4, 10, 1_500_000), (false, 3));
+    nodes.acknowledge_rest(Micros(1_700_000));
+    assert!(!live.acks.has_changed().unwrap());
+    nodes.acknowledge_rest(Micros(1_750_001));
+    assert_eq!((live.acks.has_changed().unwrap(), live.acks.borrow_and_update().received), (true, 4));
+    nodes.acknowledge_rest(Micros(9_000_000));
+    assert!(!live.acks.has_changed().unwrap());
 }
 
 #[test]

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 const CONFIG: &str = include_str!("../../../../deploy/alertmanager/alertmanager.yml");
 
-pub(super) struct Alertmanager {
-    pub(super) address: SocketAddr,
+pub(crate) struct Alertmanager {
+    pub(crate) address: SocketAddr,
     folder: tempfile::TempDir,
     arguments: Vec<String>,
     child: Option<Child>,
@@ -28,7 +28,7 @@ impl Drop for Alertmanager {
 
 impl Alertmanager {
     /// `receiver`: "host:port/prefix" of the webhooks.
-    pub(super) async fn start(receiver: &str, arguments: &[String]) -> Self {
+    pub(crate) async fn start(receiver: &str, arguments: &[String]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = CONFIG
             .replace("receiver.example", receiver)
@@ -42,7 +42,7 @@ impl Alertmanager {
     }
 
     /// Runs, and finds out where it listens; a second time where it listened before.
-    pub(super) async fn run(&mut self) {
+    pub(crate) async fn run(&mut self) {
         let log = self.folder.path().join("log");
         let mut command = Command::new("prometheus-alertmanager");
         command.arg(format!("--config.file={}", self.folder.path().join("alertmanager.yml").display()));
@@ -54,7 +54,7 @@ impl Alertmanager {
     }
 
     /// As systemd would: it keeps what it has notified of.
-    pub(super) async fn stop(&mut self) {
+    pub(crate) async fn stop(&mut self) {
         let mut child = self.child.take().unwrap();
         let status = Command::new("kill").arg(child.id().to_string()).status().unwrap();
         assert!(status.success());
@@ -62,14 +62,14 @@ impl Alertmanager {
     }
 
     /// Alerts with all these labels that it holds active, muted ones included.
-    pub(super) async fn alerts(&self, labels: &[(&str, &str)]) -> Vec<Value> {
+    pub(crate) async fn alerts(&self, labels: &[(&str, &str)]) -> Vec<Value> {
         let answer = get_from(self.address, "/api/v2/alerts").await;
         let all: Vec<Value> = serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer}"));
         all.into_iter().filter(|alert| labels.iter().all(|(name, value)| alert["labels"][*name] == *value)).collect()
     }
 
     /// Asks until there are such alerts as wanted.
-    pub(super) async fn alerts_until(&self, labels: &[(&str, &str)], wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+    pub(crate) async fn alerts_until(&self, labels: &[(&str, &str)], wanted: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         let begun = Instant::now();
         loop {
             let alerts = self.alerts(labels).await;
@@ -83,7 +83,7 @@ impl Alertmanager {
 }
 
 /// Prometheus' programs say in their log where they listen.
-pub(super) async fn listens(log: &Path) -> SocketAddr {
+pub(crate) async fn listens(log: &Path) -> SocketAddr {
     let begun = Instant::now();
     loop {
         let text = std::fs::read_to_string(log).unwrap_or_default();

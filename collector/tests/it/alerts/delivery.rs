@@ -5,9 +5,13 @@ use super::receiver::Receiver;
 use super::{Node, PATIENCE, config};
 use crate::collector::get;
 use gridstep_collector::server::Server;
+use gridstep_wire::pb::agent_message::Kind;
+use gridstep_wire::{Micros, pb};
 use serde_json::Value;
+use std::collections::VecDeque;
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
+use tokio::time::interval;
 
 const TICKET: [(&str, &str); 2] = [("condition", "step_up"), ("severity", "ticket")];
 const PAGE: [(&str, &str); 2] = [("condition", "step_up"), ("severity", "page")];
@@ -138,4 +142,68 @@ async fn two_collectors_side_by_side_are_one_alert() {
     for (server, _) in servers {
         server.stop().await.unwrap();
     }
+}
+
+/// Two collectors with the same samples, each a little later than the other, one of which is killed and comes back: one page.
+#[tokio::test]
+async fn two_collectors_with_the_same_samples_are_one_page() {
+    let receiver = Receiver::start().await;
+    let alertmanager = Alertmanager::start(&format!("{}/one", receiver.address), &[]).await;
+    let url = [format!("http://{}", alertmanager.address)];
+    let states = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [first, second] = [&states[0], &states[1]].map(|state| config(state.path(), &url));
+    let mut one = Server::start(first.clone()).await.unwrap();
+    let two = Server::start(second).await.unwrap();
+    let mut node = Node::join(one.grpc).await;
+    let mut other = Node::join(two.grpc).await;
+
+    /// To both, until `done`; to the second 150 ms later.
+    async fn feed<T>(node: &mut Node, other: &mut Node, done: impl Future<Output = T>) -> T {
+        let feed = async {
+            let mut ticks = interval(Duration::from_millis(50));
+            let mut late: VecDeque<pb::Batch> = VecDeque::new();
+            loop {
+                ticks.tick().await;
+                let batch = node.batch(Vec::new());
+                node.agent.send(Kind::Batch(batch.clone())).await;
+                late.push_back(batch);
+                while late.len() > 3 {
+                    let batch = late.pop_front().unwrap_or_default();
+                    other.agent.send(Kind::Batch(batch)).await;
+                }
+            }
+        };
+        tokio::select! { result = done => result, () = feed => unreachable!() }
+    }
+
+    let judged = async || get(&two, "/api/v1/power").await.matches("\"watts\"").count() > 50;
+    feed(&mut node, &mut other, until("five seconds of power", judged)).await;
+    // In the middle of a second: the onset is part of an incident's name.
+    let middle = async || (0.4..0.6).contains(&Micros::now().seconds().fract());
+    feed(&mut node, &mut other, until("the middle of a second", middle)).await;
+    node.watts = 200.0;
+    let sent = format!("gridstep_collector_alerts_sent_total{{alertmanager=\"{}\"}}", url[0]);
+    let both = async || metric(&one, &sent).await > 0.0 && metric(&two, &sent).await > 0.0;
+    feed(&mut node, &mut other, until("both send", both)).await;
+    feed(&mut node, &mut other, alertmanager.alerts_until(&PAGE, |alerts| alerts.len() == 1)).await;
+    let named = async |server: &Server| -> Vec<String> {
+        let incidents: Vec<Value> = serde_json::from_str(&get(server, "/api/v1/incidents").await).unwrap();
+        incidents.iter().map(|incident| incident["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let names = named(&one).await;
+    assert_eq!((names.len(), &names), (1, &named(&two).await));
+
+    one.kill().await;
+    one = Server::start(first).await.unwrap();
+    node.rejoin(one.grpc).await;
+    assert_eq!(named(&one).await, names);
+    let again = async || metric(&one, &sent).await > 1.0;
+    feed(&mut node, &mut other, until("the one that was killed sends again", again)).await;
+    assert_eq!(alertmanager.alerts(&[("severity", "page")]).await.len(), 1);
+    let over = async || receiver.count("/one/pager resolved GridstepPowerSwing") == 1;
+    feed(&mut node, &mut other, until("the page is over", over)).await;
+    assert_eq!(receiver.count("/one/pager firing GridstepPowerSwing"), 1, "{:#?}", receiver.notified());
+    assert_eq!((named(&one).await, named(&two).await), (names.clone(), names));
+    one.stop().await.unwrap();
+    two.stop().await.unwrap();
 }

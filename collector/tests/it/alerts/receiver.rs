@@ -13,14 +13,14 @@ use tokio::task::JoinSet;
 /// Path and body of every request.
 type Received = Arc<Mutex<Vec<(String, Value)>>>;
 
-pub(super) struct Receiver {
-    pub(super) address: SocketAddr,
+pub(crate) struct Receiver {
+    pub(crate) address: SocketAddr,
     received: Received,
     _serving: JoinSet<()>,
 }
 
 impl Receiver {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, received) = (listener.local_addr().unwrap(), Received::default());
         let take = |State(received): State<Received>, uri: Uri, body: String| async move {
@@ -34,7 +34,7 @@ impl Receiver {
     }
 
     /// How often each was notified: "/pager firing GridstepPowerSwing", in order.
-    pub(super) fn notified(&self) -> Vec<String> {
+    pub(crate) fn notified(&self) -> Vec<String> {
         let received = self.received.lock().unwrap();
         let one = |(path, body): &(String, Value)| {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -43,7 +43,7 @@ impl Receiver {
         received.iter().map(one).collect()
     }
 
-    pub(super) fn count(&self, what: &str) -> usize {
+    pub(crate) fn count(&self, what: &str) -> usize {
         self.notified().iter().filter(|one| *one == what).count()
     }
 }

@@ -3,6 +3,9 @@
 use super::{everything, files, read, recording};
 use crate::agent::Agent;
 use crate::scenarios::shared;
+use arrow_array::Array;
+use arrow_array::cast::AsArray;
+use arrow_array::types::{UInt8Type, UInt32Type};
 use arrow_schema::{DataType, Schema, TimeUnit};
 use gridstep_collector::server::Server;
 use gridstep_wire::Micros;
@@ -68,6 +71,10 @@ async fn columns_and_types_are_the_contracts() {
     let batch = &read(&files(&state.path().join("recording"), "gpu-")[0])[0];
     let names = batch.schema_ref().fields().iter().map(|field| field.name());
     let empty: Vec<&String> = names.filter(|name| batch[name.as_str()].null_count() > 0).collect();
-    // Agents tell of XIDs as events.
+    // Agents tell of XIDs as events: of one GPU.
     assert_eq!(empty, ["xid"]);
+    let xids: Vec<_> = batch["xid"].as_primitive::<UInt32Type>().iter().collect();
+    let gpus = batch["gpu"].as_primitive::<UInt8Type>();
+    let expected: Vec<_> = gpus.values().iter().map(|&gpu| (gpu == 2).then_some(79)).collect();
+    assert_eq!(xids, expected);
 }

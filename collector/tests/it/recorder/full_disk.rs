@@ -3,13 +3,13 @@
 use super::process::{Process, batch, configure};
 use super::samples;
 use crate::agent::Agent;
-use crate::collector::DEADLINE;
+use crate::collector::{DEADLINE, get_from};
 use gridstep_wire::pb::agent_message::Kind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The collector with a file system of its own at the directory. None: this user may not mount.
-fn mounting(directory: &Path) -> Option<Vec<String>> {
+pub(crate) fn mounting(directory: &Path) -> Option<Vec<String>> {
     let mount = format!("mount -t tmpfs -o size=4m recording {} && exec \"$@\"", directory.display());
     let words = ["unshare", "--map-root-user", "--mount", "sh", "-c", &mount, "sh"].map(str::to_owned);
     let can = std::process::Command::new(&words[0]).args(&words[1..]).arg("true").output().unwrap();
@@ -20,7 +20,7 @@ fn mounting(directory: &Path) -> Option<Vec<String>> {
     Some(words.into())
 }
 
-async fn until(process: &Process, line: &str) {
+pub(crate) async fn until(process: &Process, line: &str) {
     let seen = async {
         while !process.metrics().await.contains(line) {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -51,6 +51,8 @@ async fn a_full_disk_stops_nothing_but_the_recording() {
     let _ = std::fs::write(&filler, vec![0; 5 << 20]);
     agent.send(Kind::Batch(batches[1].clone())).await;
     until(&process, "gridstep_recorder_failing 1\n").await;
+    let said = async { while !get_from(process.http, "/readyz").await.contains("recording fails") {} };
+    tokio::time::timeout(DEADLINE, said).await.unwrap();
     agent.send(Kind::Batch(batches[2].clone())).await;
     let ack = agent.ack_until(|ack| ack.received == 3).await;
     assert_eq!(ack.durable, 1);

@@ -9,15 +9,15 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-pub(super) struct Process {
-    pub(super) child: Child,
-    pub(super) grpc: SocketAddr,
-    pub(super) http: SocketAddr,
+pub(crate) struct Process {
+    pub(crate) child: Child,
+    pub(crate) grpc: SocketAddr,
+    pub(crate) http: SocketAddr,
 }
 
 impl Process {
     /// `wrapper`: what runs the program.
-    pub(super) fn start(config: &Path, wrapper: &[String]) -> Self {
+    pub(crate) fn start(config: &Path, wrapper: &[String]) -> Self {
         let program = env!("CARGO_BIN_EXE_gridstep-collector").to_owned();
         let words: Vec<String> = wrapper.iter().cloned().chain([program, "run".into(), "--config".into()]).collect();
         let mut command = Command::new(&words[0]);
@@ -36,16 +36,16 @@ impl Process {
         Self { child, grpc: address("grpc="), http: address("http=") }
     }
 
-    pub(super) async fn metrics(&self) -> String {
+    pub(crate) async fn metrics(&self) -> String {
         get_from(self.http, "/metrics").await
     }
 
-    pub(super) fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    pub(super) fn terminate(mut self) {
+    pub(crate) fn terminate(mut self) {
         assert!(Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap().success());
         assert!(self.child.wait().unwrap().success());
     }
@@ -59,7 +59,7 @@ impl Drop for Process {
 }
 
 /// For a process that listens on free ports; the recorder rolls five times a second.
-pub(super) fn configure(file: &Path, state: &Path, recording: &Path) {
+pub(crate) fn configure(file: &Path, state: &Path, recording: &Path) {
     let text = format!(
         "state_dir = {state:?}\ncheckpoint_interval = '150ms'\n[grpc]\nlisten = '127.0.0.1:0'\n[http]\nlisten = '127.0.0.1:0'\n\
          [recorder]\nenabled = true\nroll_interval = '200ms'\ndirectory = {recording:?}\n"
@@ -68,7 +68,7 @@ pub(super) fn configure(file: &Path, state: &Path, recording: &Path) {
 }
 
 /// Power of eight GPUs, and of the first one more than that; no two batches of a node have the same stamps.
-pub(super) fn batch(sequence: u64) -> pb::Batch {
+pub(crate) fn batch(sequence: u64) -> pb::Batch {
     let base_us = Micros::now().0;
     let mut power = BlockBuilder::new(base_us, &[crate::agent::metric("power_watts")], 500);
     for entity in 1..=8 {

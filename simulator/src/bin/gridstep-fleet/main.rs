@@ -4,13 +4,16 @@
 //! GPU, a batch every 250 ms, kept until it is durable and sent again after a reconnect. What is sent is made up as it is needed; no driver
 //! and no agent runs.
 
+mod ledger;
 mod node;
 mod remote;
 mod stream;
 mod tally;
 
 use clap::Parser;
+use ledger::Ledger;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tally::Tally;
@@ -24,6 +27,12 @@ pub(crate) struct Arguments {
     /// Streams; each is a node of its own.
     #[arg(long, default_value_t = 256)]
     pub(crate) nodes: u32,
+    /// Number of the first node: fleets of several processes are one.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) first: u32,
+    /// Writes down what the collector has called durable.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ledger: Option<PathBuf>,
     /// Sends the same by Prometheus remote write to this URL in place of a collector.
     #[arg(long)]
     pub(crate) remote_write: Option<String>,
@@ -66,9 +75,12 @@ async fn run(arguments: Arc<Arguments>) -> anyhow::Result<()> {
         Some(url) => (0..arguments.nodes).step_by(remote::NODES as usize).for_each(|first| {
             tokio::spawn(remote::nodes(first, url.clone(), arguments.clone(), tally.clone()));
         }),
-        None => (0..arguments.nodes).for_each(|index| {
-            tokio::spawn(stream::node(index, arguments.clone(), tally.clone()));
-        }),
+        None => {
+            let ledger = arguments.ledger.as_deref().map(Ledger::open).transpose()?.map(Arc::new);
+            (arguments.first..arguments.first + arguments.nodes).for_each(|index| {
+                tokio::spawn(stream::node(index, arguments.clone(), tally.clone(), ledger.clone()));
+            });
+        }
     }
     let end = async {
         match arguments.seconds {

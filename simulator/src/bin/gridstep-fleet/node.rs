@@ -64,7 +64,7 @@ fn swept(count: usize) -> Vec<(u32, i64)> {
 
 pub(crate) struct Node {
     pub(crate) name: String,
-    gpus: u32,
+    pub(crate) gpus: u32,
     /// Microseconds between readings of power.
     power_us: i64,
     step_every: f64,

@@ -1,6 +1,7 @@
 //! A node's stream: connects, sends, keeps what is not durable, and connects again.
 
 use crate::Arguments;
+use crate::ledger::Ledger;
 use crate::node::{BATCH_US, Node, Random};
 use crate::tally::{Tally, add};
 use gridstep_wire::Micros;
@@ -36,10 +37,11 @@ struct Sender {
     received: u64,
     durable: u64,
     random: Random,
+    ledger: Option<Arc<Ledger>>,
 }
 
 /// Runs until the program ends.
-pub(crate) async fn node(index: u32, arguments: Arc<Arguments>, tally: Arc<Tally>) {
+pub(crate) async fn node(index: u32, arguments: Arc<Arguments>, tally: Arc<Tally>, ledger: Option<Arc<Ledger>>) {
     let mut random = Random::new(u64::from(index) << 20 | 7);
     // Not all at the same instant of a quarter of a second.
     sleep(Duration::from_micros((random.unit() * BATCH_US as f64) as u64)).await;
@@ -53,6 +55,7 @@ pub(crate) async fn node(index: u32, arguments: Arc<Arguments>, tally: Arc<Tally
         received: 0,
         durable: 0,
         random,
+        ledger,
     };
     let mut stream = None;
     let mut connect_at = Instant::now();
@@ -164,7 +167,10 @@ impl Sender {
         add(&tally.durable, ack.durable.saturating_sub(self.durable));
         (self.received, self.durable) = (self.received.max(ack.received), self.durable.max(ack.durable));
         while !self.kept.is_empty() && self.oldest() <= ack.durable {
-            self.kept.pop_front();
+            let durable = self.kept.pop_front();
+            if let (Some(ledger), Some((_, AgentMessage { kind: Some(Kind::Batch(batch)) }, _))) = (&self.ledger, durable) {
+                ledger.durable(&self.node.name, self.node.gpus, &batch);
+            }
         }
     }
 }
