@@ -108,7 +108,7 @@ mod tests {
         let lesson = Lesson { what: GPU_OFFSET.into(), job: "job".into(), node: "node1".into(), gpu: Some(2), value: 0.004 };
         let other = Lesson { job: "another".into(), gpu: Some(3), ..lesson.clone() };
         let remembered = learned(vec![lesson, other]);
-        assert_eq!(offset(&remembered, "node1", 2), 0.004);
-        assert_eq!(offset(&remembered, "node1", 3), offset(&anew, "node1", 3));
+        assert!((offset(&remembered, "node1", 2) - 0.004).abs() < 1e-6);
+        assert!((offset(&remembered, "node1", 3) - offset(&anew, "node1", 3)).abs() < 1e-6);
     }
 }

@@ -133,10 +133,10 @@ impl Input<'_> {
 
 impl JobJudge {
     /// Of GPUs and of nodes. None before they are known.
-    pub(super) fn offsets(&self) -> (impl Iterator<Item = (GpuSlot, f64)> + '_, impl Iterator<Item = (NodeSlot, f64)> + '_) {
-        let (learned, gpus, nodes) = (self.learned, self.members.known(), self.nodes.known());
-        let gpus = gpus.filter(move |_| learned).map(|(gpu, offset)| (GpuSlot(gpu), offset));
-        (gpus, nodes.filter(move |_| learned).map(|(node, offset)| (NodeSlot(node), offset)))
+    pub(super) fn offsets(&self) -> (impl Iterator<Item = (GpuSlot, f64)>, impl Iterator<Item = (NodeSlot, f64)>) {
+        let known = |of: &Roster| if self.learned { of.remembered().collect() } else { Vec::new() };
+        let (gpus, nodes) = (known(&self.members).into_iter(), known(&self.nodes).into_iter());
+        (gpus.map(|(gpu, offset)| (GpuSlot(gpu), offset)), nodes.map(|(node, offset)| (NodeSlot(node), offset)))
     }
 
     pub fn judge(&mut self, job: JobSlot, input: &Input<'_>) -> (Vec<Finding>, Option<JobFinding>) {

@@ -89,19 +89,19 @@ impl Roster {
         }
     }
 
-    /// Slots and offsets of those who were not slow from the start.
-    pub(super) fn known(&self) -> impl Iterator<Item = (u32, f64)> + '_ {
+    /// What is remembered of each, by slot: of all but those who were slow from the start.
+    pub(super) fn remembered(&self) -> impl Iterator<Item = (u32, f64)> + '_ {
         let all = self.slots.iter().zip(&self.offsets).zip(&self.from_the_start);
         all.filter(|(_, slow)| !**slow).map(|((&slot, &offset), _)| (slot, f64::from(offset)))
     }
 
-    /// What the last seconds showed, or what is known from before, is what is remembered: of all but those who were slow, who are held to the others.
+    /// What the last seconds showed is what is remembered, or what was known `before` of the slot: of all but those who were slow, who are held to
+    /// the others.
     pub(super) fn finish_learning(&mut self, seconds: usize, without_memory: bool, before: impl Fn(u32) -> Option<f64>) {
         for place in 0..self.len() {
             let slow = self.from_the_start[place];
-            let mean = || self.traces.lane(place).mean(seconds);
-            let offset = if slow || without_memory { 0.0 } else { before(self.slots[place]).unwrap_or_else(mean) };
-            self.offsets[place] = offset as f32;
+            let mean = || before(self.slots[place]).unwrap_or_else(|| self.traces.lane(place).mean(seconds));
+            self.offsets[place] = if slow || without_memory { 0.0 } else { mean() as f32 };
             if !slow {
                 self.traces.clear(place);
             }
