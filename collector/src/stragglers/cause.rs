@@ -123,7 +123,10 @@ pub fn explain(now: &Row, past: Option<&Row>, peers: &Row, peers_past: Option<&R
     let stayed = past.is_some_and(|past| now[Fact::SmClock as usize] > (1.0 - CLOCK_LEAST) * past[Fact::SmClock as usize]);
     // A limiter slows a GPU by its clock and by nothing else: where that is known and has not fallen, a bit that flickers is a history.
     let limited = relative(Fact::SmClock) < -CLOCK_LEAST.max(0.25 * effect) || !known(Fact::SmClock);
-    let slow_clock = !stayed && relative(Fact::SmClock) < -CLOCK.min(CLOCK_LEAST.max(effect)).max(0.5 * effect);
+    let lost = -relative(Fact::SmClock);
+    // What takes so much longer for it.
+    let longer = lost / (1.0 - lost).max(0.1);
+    let slow_clock = !stayed && lost > CLOCK.min(CLOCK_LEAST.max(effect)) && longer > 0.5 * effect;
     let checks: [(Cause, Vec<(Fact, bool)>); 9] = [
         (Cause::PowerBrake, vec![(Fact::BrakeDuty, excess(Fact::BrakeDuty) > DUTY && limited)]),
         (

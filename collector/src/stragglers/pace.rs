@@ -23,8 +23,10 @@ const BINS: usize = 8;
 /// Steps that are looked at, around a lag: seconds, and from one to the next.
 const REACH: f64 = 0.6;
 const FINELY: f64 = 1.003;
-/// A part of a lag is the step if it explains that much of what the lag explains; and steps that are told from others are so long, seconds.
+/// A part of a lag is the step if it explains that much of what the lag explains, and of the figure: between two paces nothing explains much,
+/// and anything as well as the lag. Steps that are told from others are so long, seconds.
 const AS_WELL: f64 = 0.9;
+const CLEARLY: f64 = 0.6;
 const LEAST_STEP: f64 = 1.8;
 /// Seconds without computing that are a pause (checkpoint, evaluation, stop), not communication: at least, and as a share of the step.
 const PAUSE: f64 = 5.0;
@@ -112,7 +114,7 @@ fn refined(busy: &[f64], lag: usize, lags: &[f64]) -> f64 {
     for parts in 2..=lag / 2 {
         let (explained, part) = best(parts);
         let correlates = lags.get(part.round() as usize).is_some_and(|&correlation| correlation >= LEAST);
-        if part >= LEAST_STEP && explained >= AS_WELL * whole && correlates {
+        if part >= LEAST_STEP && explained >= CLEARLY.max(AS_WELL * whole) && correlates {
             step = part;
         }
     }
