@@ -298,7 +298,7 @@ fn spectrum(report: &Report) -> String {
          <span class=\"key line\" style=\"background:#1f5fa8\"></span>the sum\
          <span class=\"key line\" style=\"background:#b4c9e2\"></span>highest of any stretch\
          <span class=\"key line\" style=\"background:#787878\"></span>noise floor: the same sources added with random signs, as \
-         independent ones would be; dashed: {:.1} times that, what a line must exceed in a stretch to be told from chance (1 in 10⁶)\
+         independent ones would be; dashed: {:.1} times that, what a line must exceed in a stretch to be told from chance (1 in 10¹⁰ a look)\
          <span class=\"key line\" style=\"background:#b3261e\"></span>limit of a sustained oscillation. \
          Grey: nothing is claimed above {}.",
         spectra.stretches,
