@@ -272,6 +272,7 @@ provoked=(
     'not reloaded, the configuration before stays'               # 31
     'cannot be set up, the one before stays'                     # 32
     'Control process exited, code=exited, status=64|Reload failed' # 31
+    'during the restart most of the fleet was not seen'          # 40: both stood still
     'Watchdog timeout|Failed with result .watchdog'              # 40
     'Main process exited, code=(killed|dumped), status=(9/KILL|6/ABRT)' # 40, 41
     'Failed with result .signal'                                 # 41
