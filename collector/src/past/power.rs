@@ -3,7 +3,7 @@
 /// Bins of a second.
 pub const BINS: usize = 10;
 
-/// One sum over a second, watts by bin; NaN: nothing was measured.
+/// One sum over a second, watts by bin; what is missing of it is imputed, as it is in what is judged.
 pub type Sum = [f32; BINS];
 
 /// The sums of a second.
