@@ -28,9 +28,10 @@ const WITNESSED: f64 = 0.05;
 const WITNESSED_DEVIATIONS: f64 = 2.5;
 /// Two witnesses agree that differ by less than this share.
 const AGREE: f64 = 0.5;
-/// Samples that arrive sooner than any others by so much, seconds and standard deviations, need no second witness: no network is too quick.
+/// Samples that arrive sooner than any others by so much, seconds, need no second witness, if ways are as they are: no network is too quick …
 const AHEAD: f64 = 0.1;
-const AHEAD_DEVIATIONS: f64 = 6.0;
+/// … and if a gap as wide, below all other ways, comes by chance in so few fleets.
+const CHANCE: f64 = 1e-3;
 /// What is off stays so down to this share of the thresholds.
 const STAYS: f64 = 0.5;
 /// Seconds that it must be off, or right, before that is said.
@@ -56,19 +57,40 @@ pub struct Usual {
     stated: f64,
     /// Standard deviation of the ways, by their median, seconds.
     deviation: f64,
+    /// Offsets below this lie apart from all others', seconds: by the whole threshold, and by what suffices to stay so.
+    apart: [f64; 2],
 }
 
 impl Usual {
     pub fn of(clocks: &[ClockView]) -> Self {
-        let median = |values: Vec<f64>| {
-            let middle = values.len() / 2;
-            let mut values = values;
-            if values.len() < FLEET { 0.0 } else { *values.select_nth_unstable_by(middle, f64::total_cmp).1 }
-        };
-        let stated = clocks.iter().filter_map(|clock| clock.stated_error_seconds).map(f64::abs).collect();
-        let ways = clocks.iter().filter_map(|clock| clock.arrival_offset_seconds).map(f64::abs).collect();
-        Self { stated: median(stated), deviation: 1.48 * median(ways) }
+        let nth = |mut values: Vec<f64>, place: usize| *values.select_nth_unstable_by(place, f64::total_cmp).1;
+        let stated: Vec<f64> = clocks.iter().filter_map(|clock| clock.stated_error_seconds).map(f64::abs).collect();
+        // The lower one of two in the middle: of two nodes one may be off.
+        let lower = stated.len().saturating_sub(1) / 2;
+        let stated = if stated.is_empty() { 0.0 } else { nth(stated, lower) };
+        let mut ways: Vec<f64> = clocks.iter().filter_map(|clock| clock.arrival_offset_seconds).collect();
+        let (sizes, middle) = (ways.iter().copied().map(f64::abs).collect(), ways.len() / 2);
+        let deviation = if ways.len() < FLEET { 0.0 } else { 1.48 * nth(sizes, middle) };
+        ways.sort_unstable_by(f64::total_cmp);
+        Self { stated, deviation, apart: [1.0, STAYS].map(|scale| apart(&ways, scale)) }
     }
+}
+
+/// Below which offset some of these (in order) lie apart from all others; −∞: none do.
+///
+/// Where ways are scattered by the network alone, a gap below n others is k times as wide as the m spacings from there to their middle with
+/// probability (1 + k)⁻ᵐ (spacings of what lies evenly are as independent exponential ones). So few nodes whose ways differ much tell nothing by
+/// their ways alone, many or alike ones do.
+fn apart(ways: &[f64], scale: f64) -> f64 {
+    let middle = ways.len() / 2;
+    if ways.len() < FLEET {
+        return f64::NEG_INFINITY;
+    }
+    let is_apart = |&first: &usize| {
+        let times = CHANCE.powf(-1.0 / (middle - first) as f64) - 1.0;
+        ways[first] - ways[first - 1] > scale * AHEAD.max(times * (ways[middle] - ways[first]))
+    };
+    (1..middle).rev().find(is_apart).map_or(f64::NEG_INFINITY, |first| 0.5 * (ways[first] + ways[first - 1]))
 }
 
 impl ClockView {
@@ -86,7 +108,8 @@ impl ClockView {
                 return witnessed(lag);
             }
         }
-        if let Some(ahead) = ahead.filter(|&ahead| ahead > scale * AHEAD.max(AHEAD_DEVIATIONS * usual.deviation)) {
+        let apart = usual.apart[usize::from(scale < 1.0)];
+        if let Some(ahead) = ahead.filter(|&ahead| -ahead < apart) {
             return witnessed(ahead);
         }
         let stated = self.stated_error_seconds.map(f64::abs).filter(|&stated| stated > scale * STATED.max(2.0 * usual.stated));
@@ -270,12 +293,28 @@ mod tests {
         let clock = |stated: f64| ClockView { stated_error_seconds: Some(stated), ..ClockView::default() };
         let mut clocks = vec![clock(16.0); 8];
         assert_eq!(clocks[0].off(&Usual::of(&clocks), 1.0), None);
+        assert_eq!(clocks[0].off(&Usual::of(&clocks[..2]), 1.0), None);
+        let two = [clock(0.002), clock(16.0)];
+        assert_eq!([0, 1].map(|node| two[node].off(&Usual::of(&two), 1.0).is_some()), [false, true]);
         clocks[7] = clock(40.0);
         assert_eq!(clocks[7].off(&Usual::of(&clocks), 1.0), Some(Off { seconds: 40.0, is_stated: true }));
         // What scatters by itself says little.
         let way = |index: i32| ClockView { arrival_offset_seconds: Some(0.08 * f64::from(index - 4)), ..ClockView::default() };
         let ways: Vec<ClockView> = (0..9).map(way).collect();
         assert_eq!(ways[0].off(&Usual::of(&ways), 1.0), None);
+    }
+
+    #[test]
+    fn few_ways_that_differ_much_tell_nothing_and_those_that_are_alike_do() {
+        let scattered = [-0.25, -0.07, -0.04, -0.02, 0.0, 0.02, 0.05, 0.1];
+        assert_eq!(apart(&scattered, 1.0), f64::NEG_INFINITY);
+        let alike = scattered.map(|way| if way < -0.2 { way } else { 0.1 * way });
+        assert!((apart(&alike, 1.0) + 0.1285).abs() < 1e-9, "{}", apart(&alike, 1.0));
+        // Two of them are ahead, by as much or not.
+        let mut two: Vec<f64> = (0..30).map(|node| 0.002 * f64::from(node - 15)).collect();
+        two.splice(0..2, [-0.5, -0.3]);
+        assert!((-0.3..-0.03).contains(&apart(&two, 1.0)), "{}", apart(&two, 1.0));
+        assert_eq!(apart(&[-0.4, 0.0], 1.0), f64::NEG_INFINITY);
     }
 
     #[test]
