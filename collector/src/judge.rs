@@ -29,6 +29,7 @@ use crate::stragglers::{Cause, StragglerJudge, Without};
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use straggling::Lasted;
 
 /// Nameplate of an H100 SXM, where its limit is not known; watts.
 const NAMEPLATE_WATTS: f64 = 700.0;
@@ -130,6 +131,9 @@ pub struct Judge {
     heard: Vec<i64>,
     /// Strongest score so far of each open straggler, by incident.
     strongest: BTreeMap<String, f64>,
+    /// For how long each has stood out.
+    #[serde(default)]
+    lasted: BTreeMap<String, Lasted>,
     /// By open straggler: another cause than the one told, and since when it shows.
     turning: BTreeMap<String, (Cause, Micros)>,
     book: Book,
@@ -183,6 +187,7 @@ impl Judge {
             watches: Vec::new(),
             heard: Vec::new(),
             strongest: BTreeMap::new(),
+            lasted: BTreeMap::new(),
             turning: BTreeMap::new(),
             book: Book::default(),
             lemons: Lemons::default(),

@@ -7,6 +7,7 @@ use crate::stragglers::facts::Fact;
 use crate::stragglers::occupancy::{DWELL, Dwell};
 use crate::stragglers::{Cause, Finding, JobFinding};
 use gridstep_wire::Micros;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 /// A straggler closes after so many seconds without evidence.
@@ -21,6 +22,32 @@ const TURN_SECONDS: f64 = 12.0;
 const REFRESH_SECONDS: f64 = 20.0;
 /// From this slowdown on a straggler pages.
 const CRITICAL_SLOWDOWN: f64 = 0.05;
+/// But not before it has stood out for so many seconds: with a fact to show for it, and without. What is over sooner nobody would find any more.
+const PAGE_SECONDS: f64 = 20.0;
+const PAGE_SECONDS_UNKNOWN: f64 = 300.0;
+/// Without a fact it is for the record until it has stood out for so many.
+const WARNING_SECONDS_UNKNOWN: f64 = 120.0;
+/// Evidence that comes again after more seconds has been away meanwhile.
+const AWAY_SECONDS: f64 = 10.0;
+
+/// For how long an open straggler has stood out.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(super) struct Lasted {
+    seconds: f64,
+    last: Micros,
+}
+
+impl Lasted {
+    fn new(at: Micros) -> Self {
+        Self { seconds: 0.0, last: at }
+    }
+
+    fn again(&mut self, at: Micros) {
+        let since = at.since(self.last);
+        self.seconds += if since <= AWAY_SECONDS { since.max(0.0) } else { 0.0 };
+        self.last = self.last.max(at);
+    }
+}
 
 impl Judge {
     pub(super) fn judge_seconds(&mut self, now: Micros) {
@@ -121,21 +148,35 @@ impl Judge {
             let of_rack = finding.rack.is_some() && open.subject.rack == finding.rack;
             open.kind == Kind::Straggler && (open.subject.node.as_deref() == Some(&node) || of_rack)
         });
-        let report = self.straggler(finding, &node);
+        let lasted = match open.filter(|_| finding.alarm) {
+            Some(place) => {
+                let id = self.book.get(place).id.clone();
+                let lasted = self.lasted.entry(id).or_insert_with(|| Lasted::new(finding.at));
+                lasted.again(finding.at);
+                lasted.seconds
+            }
+            None => 0.0,
+        };
+        let mut report = self.straggler(finding, &node, lasted);
         match open {
             Some(place) if finding.alarm && self.fades(place, finding) => self.book.touch(place, finding.at),
             Some(place) if finding.alarm => {
                 let strongest = self.strongest.entry(self.book.get(place).id.clone()).or_default();
                 *strongest = strongest.max(finding.score);
                 let incident = self.book.get(place);
+                // Whoever was told is not told otherwise while it lasts.
+                report.severity = report.severity.max(incident.severity);
                 let told = incident.cause == report.cause && incident.subject == report.subject;
+                let told = told && incident.severity == report.severity;
                 if !told || report.at.since(incident.updated_at) >= REFRESH_SECONDS {
                     self.book.refine(place, report);
                 }
             }
             None if finding.alarm => {
                 let place = self.book.open(Kind::Straggler, report);
-                self.strongest.insert(self.book.get(place).id.clone(), finding.score);
+                let id = self.book.get(place).id.clone();
+                self.lasted.insert(id.clone(), Lasted::new(finding.at));
+                self.strongest.insert(id, finding.score);
             }
             _ => {}
         }
@@ -167,7 +208,7 @@ impl Judge {
         finding.at.since(*since) < TURN_SECONDS
     }
 
-    fn straggler(&self, finding: &Finding, node: &str) -> Report {
+    fn straggler(&self, finding: &Finding, node: &str, lasted: f64) -> Report {
         let gpu = finding.gpu.map(|gpu| self.fleet.gpus()[gpu.0 as usize].index);
         let job = self.fleet.job_name(finding.job);
         let shown = finding.verdict.facts.iter().map(|&fact| Fact::ALL[fact]).chain([Fact::SmActive, Fact::SmClock]);
@@ -191,7 +232,7 @@ impl Judge {
         let slowdown = finding.slowdown_ratio;
         let mut magnitude = Map::new();
         let known = finding.verdict.cause != Cause::Unknown;
-        let severity = severity(finding.by_power, known, finding.communicates.is_some(), slowdown);
+        let severity = severity(finding.by_power, known, finding.communicates.is_some(), slowdown, lasted);
         let mut summary = summary;
         if let Some(share) = finding.communicates {
             // By how much it slows the job cannot be seen.
@@ -238,6 +279,7 @@ impl Judge {
             if now.since(last) >= QUIET_SECONDS {
                 self.book.close(place, last, now);
                 self.strongest.remove(&self.book.get(place).id);
+                self.lasted.remove(&self.book.get(place).id);
                 self.turning.remove(&self.book.get(place).id);
             }
         }
@@ -255,14 +297,13 @@ pub(super) fn tidy(value: f64) -> f64 {
     (value * 1e4).round() / 1e4
 }
 
-/// What power alone shows, or shows no slowdown, pages nobody.
-fn severity(by_power: bool, known: bool, suspected: bool, slowdown: f64) -> Severity {
-    match (by_power, known) {
-        _ if suspected => Severity::Warning,
-        (true, false) => Severity::Info,
-        (true, true) => Severity::Warning,
-        (false, _) if slowdown >= CRITICAL_SLOWDOWN => Severity::Critical,
-        (false, _) => Severity::Warning,
+/// Who is blamed for no measured slowdown is for the record, and so is, at first, who has no fact to show for it. What power alone shows pages nobody.
+fn severity(by_power: bool, known: bool, suspected: bool, slowdown: f64, lasted: f64) -> Severity {
+    let (warning, page) = if known { (0.0, PAGE_SECONDS) } else { (WARNING_SECONDS_UNKNOWN, PAGE_SECONDS_UNKNOWN) };
+    match () {
+        () if suspected || by_power && !known || lasted < warning => Severity::Info,
+        () if !by_power && slowdown >= CRITICAL_SLOWDOWN && lasted >= page => Severity::Critical,
+        () => Severity::Warning,
     }
 }
 
@@ -304,11 +345,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_is_paged_by_power_alone() {
+    fn nobody_is_paged_by_power_alone_nor_by_what_costs_nothing() {
         for slowdown in [0.01, 0.2, 0.9] {
-            let paged = |by_power, known, suspected| severity(by_power, known, suspected, slowdown) == Severity::Critical;
-            assert!(!paged(true, false, false) && !paged(true, true, false) && !paged(false, true, true), "{slowdown}");
-            assert_eq!(paged(false, true, false), slowdown >= CRITICAL_SLOWDOWN);
+            let of = |by_power, known, suspected| severity(by_power, known, suspected, slowdown, 1e4);
+            assert_eq!((of(true, false, false), of(true, true, false)), (Severity::Info, Severity::Warning));
+            assert_eq!(of(false, true, true), Severity::Info);
+            assert_eq!(of(false, true, false) == Severity::Critical, slowdown >= CRITICAL_SLOWDOWN);
         }
+    }
+
+    #[test]
+    fn a_page_waits_until_it_has_lasted_and_without_a_fact_for_longer() {
+        let mut lasted = Lasted::new(Micros(0));
+        let mut told = [[None; 2]; 3];
+        for second in 0..400 {
+            // Away for a minute: that does not count.
+            let at = Micros((second + if second >= 200 { 60 } else { 0 }) * 1_000_000);
+            lasted.again(at);
+            for (known, severities) in [false, true].into_iter().zip(0..) {
+                let severity = severity(false, known, false, 0.1, lasted.seconds);
+                told[severity as usize][severities].get_or_insert(second);
+            }
+        }
+        assert_eq!(told, [[Some(0), None], [Some(120), Some(0)], [Some(301), Some(20)]]);
     }
 }
