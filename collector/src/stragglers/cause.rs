@@ -80,8 +80,12 @@ impl Verdict {
 
     /// Whether what shows it happens, and is no setting that a machine may have had all along.
     pub fn is_of_now(&self) -> bool {
-        use Cause::{ClockLock, PcieDegraded, PowerCap, Unknown};
-        !matches!(self.cause, PowerCap | PcieDegraded | ClockLock | Unknown)
+        use Cause::{ClockLock, NetworkSlow, PcieDegraded, PowerCap, Unknown};
+        match self.cause {
+            PowerCap | PcieDegraded | ClockLock | Unknown => false,
+            NetworkSlow => self.facts.contains(&(Fact::NetworkErrors as usize)),
+            _ => true,
+        }
     }
 }
 
