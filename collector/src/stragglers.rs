@@ -27,6 +27,7 @@ pub mod noise;
 pub mod occupancy;
 pub mod pace;
 pub mod reference;
+mod roles;
 mod roster;
 pub mod speed;
 pub mod stall;

@@ -5,6 +5,7 @@ use super::member::Known;
 use super::moment::Moment;
 use super::noise::Noise;
 use super::pace::Pace;
+use super::roles::Roles;
 use super::roster::Roster;
 use super::speed::Speed;
 use super::stall::Stall;
@@ -76,6 +77,8 @@ pub struct JobJudge {
     pub(super) busy: Vec<f32>,
     /// Nodes, each against the others.
     pub(super) nodes: Roster,
+    #[serde(default)]
+    pub(super) roles: Roles,
     /// GPU slots of each node's members.
     pub(super) node_members: BTreeMap<u32, Vec<u32>>,
     /// The second before, which waits for its successor to be compared with.
@@ -99,6 +102,9 @@ pub struct JobJudge {
     /// The counted seconds' own times, the last ones.
     pub(super) times: VecDeque<i64>,
     pub(super) learned: bool,
+    /// Counted second from which on offsets are learned.
+    #[serde(default)]
+    learns_from: usize,
     gpu_noise: Vec<Noise>,
     node_noise: Vec<Noise>,
     pub(super) speed: Speed,
@@ -106,6 +112,9 @@ pub struct JobJudge {
     /// The node whose link was said to have slowed the job down.
     #[serde(default)]
     pub(super) blamed: Option<u32>,
+    /// A link is suspected of always having slowed it down.
+    #[serde(default)]
+    pub(super) link_suspected: bool,
     /// Counted second in which somebody was last found slow.
     found: Option<usize>,
     /// Counted second of the last suspicion.
@@ -214,11 +223,18 @@ impl JobJudge {
     fn finish_learning(&mut self, job: JobSlot, input: &Input<'_>) {
         let without = input.without;
         let unit = self.pace.unit();
-        if self.age < LEARN.0.max(LEARN.1 * unit).min(200) {
+        let seconds = self.age - self.learns_from;
+        if seconds < LEARN.0.max(LEARN.1 * unit).min(200) {
+            return;
+        }
+        if !self.roles.is_settled() && self.roles.settle(self.level) {
+            // What nodes showed against those of other roles is no offset.
+            (self.learns_from, self.node_noise) = (self.age, Vec::new());
+            self.nodes.begin_anew();
             return;
         }
         self.learned = true;
-        let seconds = self.age.min(KEEP - 1);
+        let seconds = seconds.min(KEEP - 1);
         self.members.finish_learning(seconds, without.memory, |gpu| input.remembered(job, GpuSlot(gpu)));
         self.nodes.finish_learning(seconds, without.memory, |node| input.remembered_node(job, NodeSlot(node)));
         let slow = self.known.iter_mut().zip(&self.members.from_the_start).filter(|(_, slow)| **slow);

@@ -3,7 +3,7 @@
 //! Two things may be said. The job became slower, and at the same time one node, alone, showed a link that is worse than it was
 //! ([`JobJudge::accuse_by_fact`]). Or the job has communicated for more than a third of its time ever since it began, and one node, alone, has had
 //! a port all along that runs at half of the others' rate or less ([`JobJudge::suspect_a_link`]): a collective is as slow as its slowest link, but
-//! by how much it would be faster cannot be seen, so no slowdown is claimed and nobody is paged. Errors that have come all along say nothing
+//! by how much it would be faster cannot be seen, so no slowdown is claimed, and it is for the record. Errors that have come all along say nothing
 //! there: healthy machines have them (`eval/scenarios/healthy-pipeline`).
 
 use super::Finding;
@@ -19,6 +19,8 @@ use std::collections::BTreeMap;
 const COMMUNICATES: f64 = 1.0 / 3.0;
 /// Over so long, seconds and steps.
 const LONG: (usize, usize) = (45, 6);
+/// Once a link is suspected, down to this share of it: what is near the threshold is told once.
+const STAYS: f64 = 0.8;
 /// A link is far below the others at this share of their rate, all along.
 const NARROW: f64 = 0.5;
 /// Errors that come with a slower job, at least so many a second.
@@ -85,14 +87,18 @@ impl JobJudge {
     }
 
     /// The job has always communicated for much of its time, and one node has always had a bad link.
-    pub(super) fn suspect_a_link(&self, job: JobSlot, at: Micros, input: &Input<'_>) -> Option<Finding> {
+    pub(super) fn suspect_a_link(&mut self, job: JobSlot, at: Micros, input: &Input<'_>) -> Option<Finding> {
         let long = LONG.0.max(LONG.1 * self.pace.unit());
-        let communicates = 1.0 - self.speed.mean(long)?;
-        if self.age < long || communicates < COMMUNICATES {
+        // What others wait for is no communication: who waits least for good shows how much of that there is.
+        let busiest = self.nodes.most_for_good(long);
+        let communicates = 1.0 - self.speed.usual(long)? * (1.0 + busiest);
+        if self.age < long || communicates < COMMUNICATES * if self.link_suspected { STAYS } else { 1.0 } {
+            self.link_suspected = false;
             return None;
         }
         let (peers, _) = self.facts_of_peers(input, &nobody());
         let holder = self.only_holder(input, |gpu| bad_link(&self.known(gpu).facts.row(), &self.known(gpu).past()?, &peers))?;
+        self.link_suspected = true;
         let mut finding = self.of_holder(job, at, input, holder, peers);
         finding.communicates = Some(communicates);
         Some(finding)

@@ -101,12 +101,19 @@ impl JobJudge {
         let next = self.last.as_ref().map(|next| next.units.as_slice()).unwrap_or_default();
         // Who stands out is no measure of the others, who are few. Where many do, it is what they do.
         let few = 4 * self.nodes.suspects.len() <= self.nodes.len();
-        let is_measure = |unit: &&(u32, f64, f64)| !few || !self.nodes.suspects.contains(&unit.0);
-        let own: Vec<Unit> = moment.units.iter().map(unit).collect();
-        let around = self.before_last.iter().chain(&moment.units).chain(next);
-        let around: Vec<Unit> = around.filter(is_measure).map(unit).collect();
-        let differences = reference::differences(&own, &around);
-        moment.nodes = own.iter().zip(differences).filter(|(_, d)| !d.is_nan()).map(|(unit, d)| (unit.node, d as f32)).collect();
+        let is_measure = |unit: &(u32, f64, f64)| !few || !self.nodes.suspects.contains(&unit.0);
+        let around: Vec<&(u32, f64, f64)> =
+            self.before_last.iter().chain(&moment.units).chain(next).filter(|unit| is_measure(unit)).collect();
+        moment.nodes.clear();
+        for cluster in self.roles.clusters() {
+            let own: Vec<Unit> =
+                moment.units.iter().filter(|(node, ..)| self.roles.is_held_to(*node, cluster)).map(unit).collect();
+            let around: Vec<Unit> =
+                around.iter().filter(|(node, ..)| self.roles.belongs(*node, cluster)).map(|&other| unit(other)).collect();
+            let differences = reference::differences(&own, &around);
+            let known = own.iter().zip(differences).filter(|(_, d)| !d.is_nan());
+            moment.nodes.extend(known.map(|(unit, d)| (unit.node, d as f32)));
+        }
         self.before_last = moment.units.clone();
     }
 
@@ -154,6 +161,7 @@ impl JobJudge {
             self.nodes.follow(all.into_iter().collect());
         }
         self.nodes.push(nodes.into_iter());
+        moment.units.iter().for_each(|&(node, _, value)| self.roles.take(node, value - moment.middle));
         self.speed.push(moment.middle);
         if self.times.len() == KEEP {
             self.times.pop_front();

@@ -73,6 +73,15 @@ impl Roster {
         spread(&self.traces.each_mean(window).step_by(stride).map(f64::from).collect::<Vec<_>>())
     }
 
+    /// By how much longer than the others the one is occupied who waits least: what is remembered of it and the mean of the last `seconds`.
+    pub(super) fn most_for_good(&self, seconds: usize) -> f64 {
+        self.offsets
+            .iter()
+            .zip(self.traces.each_mean(seconds as f64))
+            .map(|(offset, mean)| f64::from(offset + mean))
+            .fold(0.0, f64::max)
+    }
+
     /// Who is above the middle by so much at least, and by how much.
     pub(super) fn above(&self, window: f64, middle: f64, least: f64) -> Vec<(u32, f64)> {
         let means = self.slots.iter().zip(self.traces.each_mean(window)).map(|(&slot, mean)| (slot, f64::from(mean) - middle));
@@ -93,6 +102,13 @@ impl Roster {
     pub(super) fn remembered(&self) -> impl Iterator<Item = (u32, f64)> + '_ {
         let all = self.slots.iter().zip(&self.offsets).zip(&self.from_the_start);
         all.filter(|(_, slow)| !**slow).map(|((&slot, &offset), _)| (slot, f64::from(offset)))
+    }
+
+    /// What was shown so far no longer counts.
+    pub(super) fn begin_anew(&mut self) {
+        self.suspects.clear();
+        self.from_the_start.fill(false);
+        (0..self.len()).for_each(|place| self.traces.clear(place));
     }
 
     /// What the last seconds showed is what is remembered, or what was known `before` of the slot: of all but those who were slow, who are held to

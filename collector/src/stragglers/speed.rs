@@ -66,9 +66,10 @@ impl Speed {
         *known += lesson as f64 / self.lessons.max(lesson as f64) * (was - *known);
     }
 
-    /// Of the occupied share over the last `seconds`, if there are so many.
-    pub fn mean(&self, seconds: usize) -> Option<f64> {
-        (self.trace().len() >= seconds).then(|| self.trace().mean(seconds))
+    /// The occupied share over the last `seconds`, if there are so many, or what is remembered of it if that is more.
+    pub fn usual(&self, seconds: usize) -> Option<f64> {
+        let mean = (self.trace().len() >= seconds).then(|| self.trace().mean(seconds))?;
+        Some(self.healthy.map_or(mean, |healthy| healthy.max(mean)))
     }
 
     /// 1 − speed over the last `window` seconds / remembered; NaN: nothing to compare with.
