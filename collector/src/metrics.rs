@@ -7,9 +7,11 @@ mod fleet;
 mod incidents;
 mod recorder;
 mod swings;
+mod upload;
 
 pub(crate) use alerts::AlertMetrics;
 pub(crate) use recorder::RecorderMetrics;
+pub(crate) use upload::UploadMetrics;
 
 use alerts::Alertmanagers;
 use fleet::FleetMetrics;
