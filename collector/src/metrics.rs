@@ -6,6 +6,8 @@ mod alerts;
 mod fleet;
 mod incidents;
 mod recorder;
+#[cfg(test)]
+mod reference;
 mod swings;
 mod upload;
 
