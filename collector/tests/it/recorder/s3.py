@@ -1,4 +1,5 @@
-"""An S3-compatible server (moto) on 127.0.0.1:PORT with one bucket, and one user who may do no more than the upload needs.
+"""An S3-compatible server (moto) on 127.0.0.1:PORT with one bucket, and one user who may do no more than the upload needs. With a certificate
+and its key it speaks TLS.
 
 Says its port, and then for each line it reads what is in the bucket: {name: [versions, CRC-32 of the last]}, and how many uploads are open.
 """
@@ -6,15 +7,17 @@ Says its port, and then for each line it reads what is in the bucket: {name: [ve
 import json
 import os
 import sys
+import threading
 import zlib
 
-port, key_id, secret = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+port, key_id, secret, *certificate = sys.argv[1:]
 # Every request must be signed, and is looked at.
 os.environ["INITIAL_NO_AUTH_ACTION_COUNT"] = "0"
 
 from moto.iam.models import iam_backends
 from moto.s3.models import s3_backends
-from moto.server import ThreadedMotoServer
+from moto.server import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
 
 ACCOUNT = "123456789012"
 iam, s3 = iam_backends[ACCOUNT]["aws"], s3_backends[ACCOUNT]["aws"]
@@ -27,9 +30,10 @@ iam.put_user_policy("collector", "upload", json.dumps(policy))
 key = iam.create_access_key("collector")
 key.access_key_id, key.secret_access_key = key_id, secret
 
-server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
-server.start()
-print(server.get_host_and_port()[1], flush=True)
+backends = DomainDispatcherApplication(create_backend_app)
+server = make_server("127.0.0.1", int(port), backends, threaded=True, ssl_context=tuple(certificate) or None)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+print(server.server_port, flush=True)
 for _ in sys.stdin:
     objects = {name: [len(bucket.keys.getlist(name)), zlib.crc32(last.value)] for name, last in bucket.keys.items()}
     print(json.dumps({"objects": objects, "open": len(bucket.multiparts)}), flush=True)

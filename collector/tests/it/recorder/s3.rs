@@ -1,8 +1,10 @@
 //! An S3-compatible server that looks at signatures and rights, and can be away.
 
+use crate::tls::Authority;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/recorder/s3.py");
@@ -12,7 +14,9 @@ pub(crate) const SECRET: &str = "of+the/tests+of/gridstep+nothing+is+hidden";
 
 /// Its bucket is `gridstep`.
 pub(crate) struct S3 {
-    pub(crate) port: u16,
+    port: u16,
+    /// Certificate and key.
+    tls: Option<[PathBuf; 2]>,
     running: Option<Running>,
 }
 
@@ -31,7 +35,21 @@ pub(crate) struct Bucket {
 
 impl S3 {
     pub(crate) fn start() -> Self {
-        let mut new = Self { port: 0, running: None };
+        Self::with(None)
+    }
+
+    /// It speaks TLS, and `ca.pem` is in the folder.
+    pub(crate) fn secure(folder: &Path) -> Self {
+        let authority = Authority::new();
+        let (certificate, key) = authority.issue("127.0.0.1");
+        for (name, text) in [("ca.pem", authority.0.pem()), ("cert.pem", certificate), ("key.pem", key)] {
+            std::fs::write(folder.join(name), text).unwrap();
+        }
+        Self::with(Some(["cert.pem", "key.pem"].map(|name| folder.join(name))))
+    }
+
+    fn with(tls: Option<[PathBuf; 2]>) -> Self {
+        let mut new = Self { port: 0, tls, running: None };
         new.run();
         new
     }
@@ -39,7 +57,7 @@ impl S3 {
     /// With an empty bucket; a second time where it was before.
     pub(crate) fn run(&mut self) {
         let mut command = Command::new(PYTHON);
-        command.args([SCRIPT, &self.port.to_string(), KEY_ID, SECRET]);
+        command.args([SCRIPT, &self.port.to_string(), KEY_ID, SECRET]).args(self.tls.iter().flatten());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("python: run `make deps`");
         let (ask, answers) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
@@ -54,7 +72,8 @@ impl S3 {
     }
 
     pub(crate) fn endpoint(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
     pub(crate) fn bucket(&mut self) -> Bucket {
