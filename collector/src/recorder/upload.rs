@@ -184,9 +184,11 @@ async fn send(upload: &mut dyn MultipartUpload, first: Vec<u8>, file: &mut File,
 
 /// Empty at the end.
 async fn part(file: &mut File) -> std::io::Result<Vec<u8>> {
-    let length = file.metadata().await?.len();
-    let mut bytes = Vec::with_capacity(PART_BYTES.min(usize::try_from(length).unwrap_or(PART_BYTES)));
-    file.take(PART_BYTES as u64).read_to_end(&mut bytes).await?;
+    let length = usize::try_from(file.metadata().await?.len()).unwrap_or(PART_BYTES);
+    let mut bytes = Vec::with_capacity(PART_BYTES.min(length + 1));
+    let mut file = file.take(PART_BYTES as u64);
+    // Where there is no room any more for finding that nothing follows it would take twice as much.
+    while bytes.len() < PART_BYTES && file.read_buf(&mut bytes).await? > 0 {}
     Ok(bytes)
 }
 
