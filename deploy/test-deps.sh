@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside Rust: Python's NVML clients, readers of Parquet and a server of S3 in .venv, and Debian packages. Can be run again at any time.
+# Installs what the tests need beside Rust: Python's NVML clients, readers of Parquet and a server of S3 in .venv, and Debian packages.
+# Can be run again at any time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
