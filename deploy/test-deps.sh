@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside Rust: Python's NVML clients and readers of Parquet in .venv, and Debian packages. Can be run again at any time.
+# Installs what the tests need beside Rust: Python's NVML clients, readers of Parquet and a server of S3 in .venv, and Debian packages.
+# Can be run again at any time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-packages=(nvidia-ml-py nvitop nvitop-exporter gpustat kempnerpulse pyarrow duckdb)
+packages=(nvidia-ml-py nvitop nvitop-exporter gpustat kempnerpulse pyarrow duckdb 'moto[s3]' flask flask-cors)
 
 if [[ ! -x .venv/bin/python ]]; then
     if ! python3 -m venv .venv; then
@@ -15,7 +16,7 @@ fi
 # `pip show` of several succeeds where it knows one of them.
 missing=()
 for package in "${packages[@]}"; do
-    .venv/bin/python -m pip show --quiet "$package" >/dev/null 2>&1 || missing+=("$package")
+    .venv/bin/python -m pip show --quiet "${package%%[*}" >/dev/null 2>&1 || missing+=("$package")
 done
 if [[ ${#missing[@]} -eq 0 ]]; then
     echo "present: ${packages[*]}"

@@ -199,6 +199,9 @@ mod tests {
             max_bytes = 1
             max_age = "1s"
             directory = "here"
+            [recorder.upload]
+            url = "https://me:secret@bucket"
+            password = "secret"
             [alerts]
             minimum = "loud"
             expire_after = "31s"
@@ -230,6 +233,8 @@ mod tests {
             "recorder.max_age:",
             "recorder.max_bytes = 1:",
             "recorder.roll_interval:",
+            "recorder.upload.password:",
+            "recorder.upload.url:",
             "state_dirr:",
             "store.max_age:",
         ];

@@ -25,4 +25,5 @@ mod state;
 pub mod store;
 pub mod stragglers;
 pub mod topology;
+mod trust;
 mod web;

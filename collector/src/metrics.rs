@@ -6,10 +6,14 @@ mod alerts;
 mod fleet;
 mod incidents;
 mod recorder;
+#[cfg(test)]
+mod reference;
 mod swings;
+mod upload;
 
 pub(crate) use alerts::AlertMetrics;
 pub(crate) use recorder::RecorderMetrics;
+pub(crate) use upload::UploadMetrics;
 
 use alerts::Alertmanagers;
 use fleet::FleetMetrics;

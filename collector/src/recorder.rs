@@ -20,6 +20,7 @@ mod names;
 mod rows;
 mod schema;
 mod shelf;
+mod upload;
 mod writer;
 
 pub use config::RecorderConfig;
@@ -27,6 +28,8 @@ pub(crate) use learned::{Head, Learned};
 pub(crate) use marks::{Marks, Wanted};
 pub(crate) use schema::CREATOR;
 pub(crate) use shelf::stamp;
+pub(crate) use upload::Upload;
+pub use upload::UploadConfig;
 
 use crate::ingest::{Decoded, Identity};
 use crate::metrics::RecorderMetrics;
@@ -45,6 +48,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use upload::UploadError;
 use writer::Writer;
 
 /// What waits for the recorder: so many batches,
@@ -66,6 +70,8 @@ pub(crate) enum RecorderError {
     Write { file: String, source: Box<parquet::errors::ParquetError> },
     #[error("the recording in {0} belongs to another collector")]
     Locked(PathBuf),
+    #[error("prepare to copy recorded files")]
+    Upload(#[from] UploadError),
     #[error("the recorder was killed")]
     Killed,
 }
@@ -129,6 +135,7 @@ pub(crate) struct Recorder {
     killed: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     state_interval: Duration,
+    upload: Option<Upload>,
 }
 
 impl Recorder {
@@ -145,16 +152,23 @@ impl Recorder {
         // Whether it can be written must show at the start.
         journal.commit(folder)?;
         topology.map(|topology| copy(topology, folder)).transpose()?;
-        let shelf = Shelf::open(folder)?;
+        let mut shelf = Shelf::open(folder)?;
         let last_stamp = shelf.last_stamp().unwrap_or(0);
+        let upload = Upload::prepare(&config.upload, folder, &mut shelf, metrics.upload.clone())?;
         metrics.disk_bytes.set(shelf.bytes() as i64);
         metrics.disk_files.set(shelf.len() as i64);
         let marks = Arc::new(journal.marks);
         let state_interval = config.state_interval;
         let (standing, receiver) = watch::channel(Standing { marks: marks.clone(), epoch: 0, takes: true });
         let (waiting, killed): (Arc<AtomicUsize>, Arc<AtomicBool>) = Default::default();
-        let shelving =
-            Shelving { folder: folder.into(), config: config.clone(), shelf, metrics: metrics.clone(), killed: killed.clone() };
+        let shelving = Shelving {
+            folder: folder.into(),
+            config: config.clone(),
+            shelf,
+            metrics: metrics.clone(),
+            killed: killed.clone(),
+            is_losing: false,
+        };
         let writer = Writer {
             folder: folder.into(),
             config,
@@ -175,7 +189,7 @@ impl Recorder {
         let (orders, inbound) = sync_channel(QUEUE_BATCHES);
         let thread = std::thread::Builder::new().name("recorder".into()).spawn(move || writer.run(&inbound));
         let thread = Some(thread.map_err(failed(&folder.display()))?);
-        Ok(Self { orders: Some(orders), waiting, standing: receiver, killed, thread, state_interval })
+        Ok(Self { orders: Some(orders), waiting, standing: receiver, killed, thread, state_interval, upload })
     }
 
     pub(crate) fn standing(&self) -> watch::Receiver<Standing> {
@@ -184,6 +198,11 @@ impl Recorder {
 
     pub(crate) fn state_interval(&self) -> Duration {
         self.state_interval
+    }
+
+    /// What copies closed files elsewhere, if that is wanted: to be run.
+    pub(crate) fn take_upload(&mut self) -> Option<Upload> {
+        self.upload.take()
     }
 
     /// Values that wait.

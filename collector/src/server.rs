@@ -51,15 +51,18 @@ impl Server {
             let folder = config.edge.recorder.folder(&config.edge.state_dir);
             Recorder::start(&folder, config.edge.recorder.clone(), config.edge.topology.as_deref(), metrics.recorder.clone())
         });
+        let mut recorder = recorder.transpose()?;
+        let upload = recorder.as_mut().and_then(Recorder::take_upload);
         let basis = Basis { config: config.judge, places };
         let keeping = &config.edge.store;
-        let (live, view) = Live::new(store, basis, keeping, config.edge.alerts.clone(), recorder.transpose()?, metrics.clone())?;
+        let (live, view) = Live::new(store, basis, keeping, config.edge.alerts.clone(), recorder, metrics.clone())?;
         let grpc = listen::bind(config.edge.grpc.listen).await?;
         let http = listen::bind(config.edge.http.listen).await?;
         let (grpc_address, http_address) = (grpc.local_addr()?, http.local_addr()?);
         let builder = listen::grpc(config.edge.grpc.tls.as_ref())?;
 
-        let couriers = alerts::start(&config.edge.alerts, &view, &metrics)?;
+        let mut couriers = alerts::start(&config.edge.alerts, &view, &metrics)?;
+        upload.map(|upload| couriers.spawn(upload.run()));
         let (edge_stop, live_stop) = (CancellationToken::new(), CancellationToken::new());
         let (sender, inbound) = mpsc::channel(QUEUE_MESSAGES);
         let period = config.edge.checkpoint_interval;

@@ -8,20 +8,17 @@ use super::outbox::Outbox;
 use crate::incidents::rfc3339;
 use crate::live::View;
 use crate::metrics::{AlertMetrics, Metrics};
+use crate::trust;
 use anyhow::{Context, Result, ensure};
 use axum::body::Bytes;
 use axum::http::{Request, Uri, header};
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use gridstep_wire::Micros;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use rustls::crypto::ring;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -136,7 +133,8 @@ struct Post {
 impl Post {
     fn new(config: &AlertmanagerConfig) -> Result<Self> {
         let to = format!("{}/api/v2/alerts", config.url.trim_end_matches('/')).parse()?;
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls(config)?).https_or_http().enable_http1().build();
+        let tls = trust::client(config.url.starts_with("https://"), config.ca_file.as_deref())?;
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
         let client = Client::builder(TokioExecutor::new()).build(connector);
         Ok(Self { client, to, authorization_file: config.authorization_file.clone() })
     }
@@ -159,25 +157,4 @@ impl Post {
         ensure!(status.is_success(), "{status}: {}", String::from_utf8_lossy(&body).trim());
         Ok(())
     }
-}
-
-/// Whom to believe that it is the Alertmanager.
-fn tls(config: &AlertmanagerConfig) -> Result<ClientConfig> {
-    let builder =
-        ClientConfig::builder_with_provider(Arc::new(ring::default_provider())).with_safe_default_protocol_versions()?;
-    let mut roots = RootCertStore::empty();
-    match &config.ca_file {
-        Some(file) => {
-            let failed = || format!("read certificates of {}", file.display());
-            for certificate in CertificateDer::pem_file_iter(file).with_context(failed)? {
-                roots.add(certificate.with_context(failed)?).with_context(failed)?;
-            }
-        }
-        None if config.url.starts_with("https://") => {
-            let builder = builder.with_native_roots().context("read the system's certificates")?;
-            return Ok(builder.with_no_client_auth());
-        }
-        None => {}
-    }
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }

@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 /// Runs the collector until SIGTERM or SIGINT; SIGHUP reloads the configuration.
 ///
 /// Takes what agents send (gRPC), judges it, and serves a page, an API and metrics (HTTP). Logs go to standard error; RUST_LOG
-/// sets what is logged (default: info).
+/// sets what is logged (default: info,object_store=warn).
 #[derive(Debug, clap::Args)]
 pub(super) struct Run {
     /// The configuration, TOML. None: the defaults.
@@ -24,11 +24,13 @@ pub(super) struct Run {
 
 /// The judging, and all streams.
 const WORKERS: usize = 2;
+/// The object store's crate tells of each retry; what came of them is told here.
+const LOGGED: &str = "info,object_store=warn";
 
 impl Run {
     pub(super) fn run(self) -> Result<(), Failure> {
         let config = read(self.config.as_deref())?;
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOGGED));
         tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(std::io::stderr)

@@ -1,6 +1,6 @@
 //! What the recorder does. Without one all of it stays at nothing.
 
-use super::{Counter, add};
+use super::{Counter, UploadMetrics, add};
 use prometheus::{Gauge, Histogram, HistogramOpts, IntCounter, IntGauge, Registry, Result};
 
 /// Bounds of the buckets for the time that a set of files takes, seconds.
@@ -22,6 +22,7 @@ pub(crate) struct RecorderMetrics {
     pub(crate) close_seconds: Histogram,
     pub(crate) disk_bytes: IntGauge,
     pub(crate) disk_files: IntGauge,
+    pub(crate) upload: UploadMetrics,
 }
 
 impl RecorderMetrics {
@@ -49,6 +50,7 @@ impl RecorderMetrics {
             close_seconds: add(registry, Histogram::with_opts(close.buckets(BUCKETS.to_vec()))?)?,
             disk_bytes: gauge("disk_bytes", "Size of the recording on disk.")?,
             disk_files: gauge("disk_files", "Files of the recording on disk.")?,
+            upload: UploadMetrics::new(registry)?,
         })
     }
 }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tracing::error;
+use tracing::{error, warn};
 
 /// Between two attempts to name files that are part of the recording already.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -80,6 +80,8 @@ pub(super) struct Shelving {
     pub(super) metrics: RecorderMetrics,
     /// As by a kill.
     pub(super) killed: Arc<AtomicBool>,
+    /// Files go that are nowhere else.
+    pub(super) is_losing: bool,
 }
 
 impl Shelving {
@@ -140,10 +142,20 @@ impl Shelving {
     }
 
     fn retain(&mut self) {
-        match self.shelf.retain(self.config.max_bytes, self.config.max_age, Micros::now().0) {
-            Ok(gone) => self.metrics.removed_files.inc_by(gone),
-            Err(fault) => error!(fault = %chain(&fault), "recorded files that are too old cannot be removed"),
+        let gone = self.shelf.retain(self.config.max_bytes, self.config.max_age, Micros::now().0);
+        if let Some(fault) = gone.fault {
+            error!(fault = %chain(&fault), "recorded files that are too old cannot be removed");
         }
+        let is_losing = gone.lost > 0;
+        if is_losing && !self.is_losing {
+            warn!(
+                max_bytes = self.config.max_bytes,
+                "recorded files are removed that are not in the object store yet: all are larger than they may be"
+            );
+        }
+        self.is_losing = is_losing;
+        self.metrics.removed_files.inc_by(gone.files);
+        self.metrics.upload.lost_files.inc_by(gone.lost);
         self.metrics.disk_bytes.set(self.shelf.bytes() as i64);
         self.metrics.disk_files.set(self.shelf.len() as i64);
     }

@@ -1,5 +1,6 @@
 //! `[recorder]` of the collector's configuration.
 
+use super::UploadConfig;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub struct RecorderConfig {
     /// or when they are older.
     #[serde(with = "humantime_serde")]
     pub max_age: Duration,
+    /// Closed files are copied there.
+    pub upload: UploadConfig,
 }
 
 impl Default for RecorderConfig {
@@ -43,6 +46,7 @@ impl Default for RecorderConfig {
             state_interval: Duration::from_secs(3600),
             max_bytes: 100 << 30,
             max_age: Duration::from_secs(30 * 24 * 3600),
+            upload: UploadConfig::default(),
         }
     }
 }
@@ -65,6 +69,7 @@ impl RecorderConfig {
         if self.directory.as_ref().is_some_and(|directory| !directory.is_absolute()) {
             faults.push("recorder.directory: is no absolute path".into());
         }
+        faults.extend(self.upload.faults());
         faults
     }
 

@@ -6,6 +6,8 @@ mod kill;
 pub(crate) mod process;
 mod readers;
 mod replayed;
+mod s3;
+mod uploaded;
 
 use crate::agent::{Agent, batch, metric};
 use crate::collector::{DEADLINE, config, get};

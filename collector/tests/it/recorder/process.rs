@@ -8,11 +8,14 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 pub(crate) struct Process {
     pub(crate) child: Child,
     pub(crate) grpc: SocketAddr,
     pub(crate) http: SocketAddr,
+    /// Line by line.
+    log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Process {
@@ -31,9 +34,20 @@ impl Process {
         });
         let listens = listens.unwrap_or_else(|| panic!("{said:#?}"));
         // Read on, or it would wait for the pipe.
-        std::thread::spawn(move || log.for_each(|line| line.into_iter().for_each(|line| println!("{line}"))));
+        let lines = Arc::new(Mutex::new(said.clone()));
+        let kept = lines.clone();
+        std::thread::spawn(move || {
+            for line in log.map_while(Result::ok) {
+                println!("{line}");
+                kept.lock().unwrap().push(line);
+            }
+        });
         let address = |key: &str| listens.split(key).nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap();
-        Self { child, grpc: address("grpc="), http: address("http=") }
+        Self { child, grpc: address("grpc="), http: address("http="), log: lines }
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().join("\n")
     }
 
     pub(crate) async fn metrics(&self) -> String {
