@@ -31,7 +31,7 @@ const AGREE: f64 = 0.5;
 /// Samples that arrive sooner than any others by so much, seconds, need no second witness, if ways are as they are: no network is too quick …
 const AHEAD: f64 = 0.1;
 /// … and if a gap as wide, below all other ways, comes by chance in so few fleets.
-const CHANCE: f64 = 1e-3;
+const CHANCE: f64 = 1e-4;
 /// What is off stays so down to this share of the thresholds.
 const STAYS: f64 = 0.5;
 /// Seconds that it must be off, or right, before that is said.
