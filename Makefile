@@ -5,7 +5,7 @@ CARGO_DEB := target/tools/bin/cargo-deb
 # The harness and the fleet are tested with all else.
 EVERYTHING := --workspace --features gridstep-simulator/eval,gridstep-simulator/fleet --locked
 
-.PHONY: help bench bench-fleet bench-kill build build-tests demo eval test test-systemd deb deps lint rules
+.PHONY: help bench bench-fleet bench-hot bench-kill bench-outage build build-tests demo eval test test-systemd deb deps lint rules
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
@@ -32,6 +32,13 @@ bench: deps ## what the agent costs beside its peers, docs/performance.md; takes
 bench-fleet: deps ## what a whole fleet costs the collector, beside VictoriaMetrics and Prometheus if they are there, docs/performance.md
 	cargo build --release --locked --workspace --features gridstep-simulator/fleet --bin gridstep-collector --bin gridstep-fleet
 	.venv/bin/python deploy/bench/fleet.py
+
+bench-outage: deps ## all nodes of a fleet come back after OUTAGE_SECONDS (600) without a collector, docs/performance.md
+	cargo build --release --locked --workspace --features gridstep-simulator/fleet --bin gridstep-collector --bin gridstep-fleet
+	.venv/bin/python deploy/bench/outage.py
+
+bench-hot: ## the paths that every sample takes, by themselves, docs/performance.md
+	cargo bench --locked --package gridstep-collector
 
 bench-kill: deps ## kills collector and agents at random for KILL_SECONDS (600), and looks what is lost or doubled, docs/store.md
 	cargo build $(EVERYTHING)

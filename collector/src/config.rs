@@ -89,7 +89,7 @@ impl Default for EdgeConfig {
             grpc: GrpcConfig::default(),
             http: HttpConfig::default(),
             state_dir: "/var/lib/gridstep".into(),
-            checkpoint_interval: Duration::from_secs(5),
+            checkpoint_interval: Duration::from_secs(10),
             topology: None,
             store: StoreConfig::default(),
             recorder: RecorderConfig::default(),

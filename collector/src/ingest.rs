@@ -6,10 +6,13 @@
 
 mod declared;
 mod decode;
+mod put;
 mod stream;
 
-pub(crate) use declared::Identity;
-pub(crate) use decode::{Column, Decoded, GpuTarget, NodeTarget, Table};
+pub use declared::{Declared, Identity};
+pub use decode::{Decoded, decode};
+pub(crate) use decode::{GpuTarget, NodeTarget, Table};
+pub use put::put_batch;
 
 use crate::live;
 use crate::metrics::Metrics;
@@ -58,7 +61,7 @@ impl Telemetry for Ingest {
 
 /// What an agent did wrong; told to it, and counted by its name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Malformed {
+pub enum Malformed {
     #[error("{0}")]
     Hello(String),
     #[error("the stream does not open with hello")]

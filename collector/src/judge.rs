@@ -286,8 +286,8 @@ impl Judge {
 
     /// Several metrics of a GPU at the same instant, as [`Self::put_gpu`] takes them one by one; NaN: it says nothing of that.
     #[inline]
-    pub fn put_gpu_row(&mut self, gpu: GpuSlot, ts: Micros, metrics: &[GpuMetric], values: &[f64]) {
-        let values = metrics.iter().zip(values).map(|(metric, value)| (*metric as usize, metric.as_recorded(*value)));
+    pub fn put_gpu_row(&mut self, gpu: GpuSlot, ts: Micros, values: impl Iterator<Item = (GpuMetric, f64)>) {
+        let values = values.map(|(metric, value)| (metric as usize, metric.as_recorded(value)));
         self.gpu_seconds.put_row(gpu.0 as usize, ts, values);
     }
 

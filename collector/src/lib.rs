@@ -10,7 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod fleet;
 pub mod incidents;
-mod ingest;
+pub mod ingest;
 pub mod judge;
 mod live;
 mod metrics;

@@ -5,7 +5,6 @@
 
 mod gap;
 mod nodes;
-mod put;
 mod recording;
 mod saving;
 mod swings;
@@ -16,7 +15,7 @@ pub(crate) use swings::{SwingsView, TurnView};
 pub(crate) use view::{GpuCell, NodeView, View};
 
 use crate::alerts::{AlertsConfig, Announced};
-use crate::ingest::{Decoded, Identity};
+use crate::ingest::{Decoded, Identity, put_batch};
 use crate::judge::Judge;
 use crate::metrics::Metrics;
 use crate::recorder::{Given, Learned, Recorder};
@@ -260,7 +259,7 @@ impl Live {
                     Some(slot) => {
                         judged = true;
                         self.judge.advance(now);
-                        put::batch(&mut self.judge, slot, &batch);
+                        put_batch(&mut self.judge, slot, &batch);
                     }
                     // Its time was judged without it.
                     None => self.metrics.backlog_samples.inc_by(batch.samples),

@@ -47,10 +47,10 @@ impl Metric {
 
 /// What the driver says a GPU is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Identity {
-    pub(crate) index: u8,
-    pub(crate) uuid: String,
-    pub(crate) model: String,
+pub struct Identity {
+    pub index: u8,
+    pub uuid: String,
+    pub model: String,
 }
 
 /// What the rows of an entity are about.
@@ -75,7 +75,7 @@ impl About {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Declared {
+pub struct Declared {
     metrics: HashMap<u32, Metric>,
     entities: HashMap<u32, About>,
     jobs: HashMap<u32, Arc<str>>,
@@ -83,7 +83,7 @@ pub(super) struct Declared {
 
 impl Declared {
     /// Takes over the meanings; gives what is now known of GPUs.
-    pub(super) fn declare(&mut self, declare: pb::Declare) -> Result<Vec<Identity>, Malformed> {
+    pub fn declare(&mut self, declare: pb::Declare) -> Result<Vec<Identity>, Malformed> {
         declare.metrics.into_iter().try_for_each(|metric| self.metric(metric)).map_err(Malformed::Declare)?;
         declare.jobs.into_iter().try_for_each(|job| self.job(job)).map_err(Malformed::Declare)?;
         let gpus = declare.entities.into_iter().filter_map(|entity| self.entity(entity).transpose());

@@ -35,7 +35,7 @@ pub(crate) enum NodeTarget {
 
 /// A batch, checked, in base units.
 #[derive(Debug, Default)]
-pub(crate) struct Decoded {
+pub struct Decoded {
     pub(crate) sequence: u64,
     pub(crate) tables: Vec<Table>,
     pub(crate) events: Vec<Event>,
@@ -107,7 +107,7 @@ pub(crate) struct Event {
 type Span = RangeInclusive<i64>;
 
 /// Checks and decodes a batch that arrives now; `oldest` is how long ago its rows may have been stamped.
-pub(super) fn decode(batch: &pb::Batch, declared: &Declared, now: Micros, oldest: Duration) -> Result<Decoded, Malformed> {
+pub fn decode(batch: &pb::Batch, declared: &Declared, now: Micros, oldest: Duration) -> Result<Decoded, Malformed> {
     let dated = now.0.saturating_sub(i64::try_from(oldest.as_micros()).unwrap_or(i64::MAX))..=now.0.saturating_add(NEWEST_US);
     let sequence = batch.sequence;
     let malformed = |fault| Malformed::Batch { sequence, fault };

@@ -1,12 +1,13 @@
 //! A batch into the judging.
 
+use super::decode::{Column, Decoded, GpuTarget, NodeTarget, Table};
 use crate::fleet::{GpuSlot, NodeSlot};
-use crate::ingest::{Column, Decoded, GpuTarget, NodeTarget, Table};
 use crate::judge::Judge;
 use gridstep_wire::Micros;
 use std::ops::Range;
 
-pub(super) fn batch(judge: &mut Judge, node: NodeSlot, batch: &Decoded) {
+/// Hands a batch of the node to the judging, in its order.
+pub fn put_batch(judge: &mut Judge, node: NodeSlot, batch: &Decoded) {
     for table in &batch.tables {
         put(judge, node, table);
     }
@@ -25,6 +26,10 @@ fn put(judge: &mut Judge, node: NodeSlot, table: &Table) {
         let Some((gpu, _)) = table.rows[rows.clone()].iter().find_map(|row| *row) else { continue };
         let gpu = gpu.map(|index| judge.fleet_mut().gpu(node, index));
         if let (Some(gpu), None) = (gpu, &table.jobs) {
+            if rows.len() == 1 {
+                put_gpu_row(judge, gpu, table, rows.start);
+                continue;
+            }
             table.columns.iter().for_each(|column| put_gpu_run(judge, gpu, table, rows.clone(), column));
             continue;
         }
@@ -33,6 +38,19 @@ fn put(judge: &mut Judge, node: NodeSlot, table: &Table) {
             put_row(judge, node, gpu, table, row);
         }
     }
+}
+
+/// A sweep: all metrics of one instant.
+fn put_gpu_row(judge: &mut Judge, gpu: GpuSlot, table: &Table, row: usize) {
+    let Some((_, ts)) = table.rows[row] else { return };
+    let value = |column: &Column| table.values(column)[row];
+    let metric = |column: &Column| match column.gpu {
+        Some(GpuTarget::Metric(metric)) => Some((metric, value(column))),
+        _ => None,
+    };
+    judge.put_gpu_row(gpu, ts, table.columns.iter().filter_map(metric));
+    let powers = table.columns.iter().filter(|column| column.gpu == Some(GpuTarget::Power)).map(value);
+    powers.filter(|watts| !watts.is_nan()).for_each(|watts| judge.put_gpu_power(gpu, ts, watts));
 }
 
 fn put_gpu_run(judge: &mut Judge, gpu: GpuSlot, table: &Table, rows: Range<usize>, column: &Column) {

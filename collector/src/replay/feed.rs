@@ -162,7 +162,8 @@ impl Slots {
             }
             if !gpus.metrics.is_empty() {
                 let width = gpus.metrics.len();
-                judge.put_gpu_row(gpu, ts, &gpus.metrics, &gpus.values[row * width..(row + 1) * width]);
+                let values = gpus.metrics.iter().copied().zip(gpus.values[row * width..(row + 1) * width].iter().copied());
+                judge.put_gpu_row(gpu, ts, values);
             }
         }
     }

@@ -48,6 +48,9 @@ pub(crate) struct Arguments {
     /// Further metrics, once a second, of each GPU.
     #[arg(long, default_value_t = 30)]
     pub(crate) metrics: usize,
+    /// A batch leaves each node so often, milliseconds.
+    #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u32).range(50..=10_000))]
+    pub(crate) batch_milliseconds: u32,
     /// All GPUs change to another level, between 400 and 650 W, at every multiple of so many seconds of UTC. 0: never.
     #[arg(long, default_value_t = 0.0)]
     pub(crate) step_every: f64,
@@ -57,6 +60,9 @@ pub(crate) struct Arguments {
     /// Share of the nodes that drop their connection in any second.
     #[arg(long, default_value_t = 0.0)]
     pub(crate) flap: f64,
+    /// Says so often how it stands, seconds.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) tell_every: u32,
     /// Batches kept by a node that are not durable yet; older ones are lost, and counted.
     #[arg(long, default_value_t = 4800)]
     pub(crate) keep: usize,
@@ -89,7 +95,7 @@ async fn run(arguments: Arc<Arguments>) -> anyhow::Result<()> {
         }
     };
     tokio::select! {
-        () = tally.tell() => {}
+        () = tally.tell(Duration::from_secs(arguments.tell_every.into())) => {}
         () = end => {}
         _ = tokio::signal::ctrl_c() => {}
     }

@@ -6,8 +6,6 @@ use gridstep_wire::catalog::{self, Rate};
 use gridstep_wire::pb;
 use std::f64::consts::TAU;
 
-/// A batch leaves so often, microseconds.
-pub(crate) const BATCH_US: i64 = 250_000;
 const STAMP_ERROR_US: u32 = 2_000;
 
 /// Small, quick, and not good: SplitMix64.
@@ -174,7 +172,7 @@ mod tests {
         let mut node = Node::new(3, &arguments, 0);
         let (mut values, mut rows) = (0, 0);
         for tick in 0..400 {
-            let (batch, count) = node.batch(tick * BATCH_US);
+            let (batch, count) = node.batch(tick * 250_000);
             values += count;
             for table in &batch.blocks {
                 block::validate(table).unwrap();

@@ -2,7 +2,7 @@
 
 use crate::Arguments;
 use crate::ledger::Ledger;
-use crate::node::{BATCH_US, Node, Random};
+use crate::node::{Node, Random};
 use crate::tally::{Tally, add};
 use gridstep_wire::Micros;
 use gridstep_wire::pb::telemetry_client::TelemetryClient;
@@ -43,8 +43,9 @@ struct Sender {
 /// Runs until the program ends.
 pub(crate) async fn node(index: u32, arguments: Arc<Arguments>, tally: Arc<Tally>, ledger: Option<Arc<Ledger>>) {
     let mut random = Random::new(u64::from(index) << 20 | 7);
-    // Not all at the same instant of a quarter of a second.
-    sleep(Duration::from_micros((random.unit() * BATCH_US as f64) as u64)).await;
+    // Not all at the same instant of it.
+    let period = Duration::from_millis(arguments.batch_milliseconds.into());
+    sleep(period.mul_f64(random.unit())).await;
     let late = if random.unit() < arguments.late { LATE } else { Duration::from_secs_f64(0.005 + 0.075 * random.unit()) };
     let node = Node::new(index, &arguments, Micros::now().0);
     let mut sender = Sender {
@@ -61,7 +62,7 @@ pub(crate) async fn node(index: u32, arguments: Arc<Arguments>, tally: Arc<Tally
     let mut connect_at = Instant::now();
     let mut due = Instant::now();
     loop {
-        due += Duration::from_micros(BATCH_US as u64);
+        due += period;
         sender.measure(&arguments, &tally);
         if stream.is_none() && Instant::now() >= connect_at {
             stream = sender.connect(&arguments.collector).await.ok();
@@ -73,7 +74,7 @@ pub(crate) async fn node(index: u32, arguments: Arc<Arguments>, tally: Arc<Tally
             }
         }
         if let Some(open) = &mut stream {
-            let flaps = sender.random.unit() < arguments.flap * BATCH_US as f64 / 1e6;
+            let flaps = sender.random.unit() < arguments.flap * period.as_secs_f64();
             if flaps || !sender.serve(open, due, &tally).await {
                 stream = None;
                 tally.connected.fetch_sub(1, Ordering::Relaxed);

@@ -14,7 +14,7 @@ pub(crate) struct Tally {
     pub(crate) received: AtomicU64,
     pub(crate) durable: AtomicU64,
     pub(crate) lost: AtomicU64,
-    /// Ticks of 250 ms that a node came to too late to keep its time: this machine is overloaded.
+    /// Batches that a node made too late to keep its time: this machine is overloaded.
     pub(crate) behind: AtomicU64,
 }
 
@@ -52,9 +52,9 @@ impl Tally {
         }
     }
 
-    /// Says every ten seconds how it stands.
-    pub(crate) async fn tell(&self) {
-        let mut ticks = tokio::time::interval(Duration::from_secs(10));
+    /// Says so often how it stands.
+    pub(crate) async fn tell(&self, every: Duration) {
+        let mut ticks = tokio::time::interval(every);
         ticks.tick().await;
         loop {
             ticks.tick().await;
