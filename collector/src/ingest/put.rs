@@ -25,11 +25,7 @@ fn put(judge: &mut Judge, node: NodeSlot, table: &Table) {
         // All rows of a run are about the same.
         let Some((gpu, _)) = table.rows[rows.clone()].iter().find_map(|row| *row) else { continue };
         let gpu = gpu.map(|index| judge.fleet_mut().gpu(node, index));
-        if let (Some(gpu), None) = (gpu, &table.jobs) {
-            if rows.len() == 1 {
-                put_gpu_row(judge, gpu, table, rows.start);
-                continue;
-            }
+        if let (Some(gpu), None, 2..) = (gpu, &table.jobs, rows.len()) {
             table.columns.iter().for_each(|column| put_gpu_run(judge, gpu, table, rows.clone(), column));
             continue;
         }
@@ -38,19 +34,6 @@ fn put(judge: &mut Judge, node: NodeSlot, table: &Table) {
             put_row(judge, node, gpu, table, row);
         }
     }
-}
-
-/// A sweep: all metrics of one instant.
-fn put_gpu_row(judge: &mut Judge, gpu: GpuSlot, table: &Table, row: usize) {
-    let Some((_, ts)) = table.rows[row] else { return };
-    let value = |column: &Column| table.values(column)[row];
-    let metric = |column: &Column| match column.gpu {
-        Some(GpuTarget::Metric(metric)) => Some((metric, value(column))),
-        _ => None,
-    };
-    judge.put_gpu_row(gpu, ts, table.columns.iter().filter_map(metric));
-    let powers = table.columns.iter().filter(|column| column.gpu == Some(GpuTarget::Power)).map(value);
-    powers.filter(|watts| !watts.is_nan()).for_each(|watts| judge.put_gpu_power(gpu, ts, watts));
 }
 
 fn put_gpu_run(judge: &mut Judge, gpu: GpuSlot, table: &Table, rows: Range<usize>, column: &Column) {
@@ -73,15 +56,22 @@ fn put_row(judge: &mut Judge, node: NodeSlot, gpu: Option<GpuSlot>, table: &Tabl
             None => judge.put_node_job(node, job),
         }
     }
-    for column in &table.columns {
-        let value = table.values(column)[row];
-        match (gpu, column.gpu, column.node) {
-            _ if value.is_nan() => {}
-            (Some(gpu), Some(target), _) => put_gpu(judge, gpu, target, ts, value),
-            (None, _, Some(target)) => put_node(judge, node, target, ts, value),
-            _ => {}
+    let value = |column: &Column| table.values(column)[row];
+    match gpu {
+        Some(gpu) => put_gpu_row(judge, gpu, ts, table.columns.iter().filter_map(|column| Some((column.gpu?, value(column))))),
+        None => {
+            let known = table.columns.iter().filter_map(|column| Some((column.node?, value(column))));
+            known.filter(|(_, value)| !value.is_nan()).for_each(|(target, value)| put_node(judge, node, target, ts, value));
         }
     }
+}
+
+/// All that is known of a GPU at one instant: a sweep's metrics go in at once.
+fn put_gpu_row(judge: &mut Judge, gpu: GpuSlot, ts: Micros, values: impl Iterator<Item = (GpuTarget, f64)> + Clone) {
+    let metric = |(target, value)| if let GpuTarget::Metric(metric) = target { Some((metric, value)) } else { None };
+    judge.put_gpu_row(gpu, ts, values.clone().filter_map(metric));
+    let powers = values.filter(|(target, watts)| *target == GpuTarget::Power && !watts.is_nan());
+    powers.for_each(|(_, watts)| judge.put_gpu_power(gpu, ts, watts));
 }
 
 fn put_gpu(judge: &mut Judge, gpu: GpuSlot, target: GpuTarget, ts: Micros, value: f64) {
