@@ -19,6 +19,8 @@ import tempfile
 import time
 import urllib.request
 
+from process import cpu_seconds, free_port, rss_mib
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SECONDS = float(os.environ.get("BENCH_SECONDS", "60"))
 NODES = [int(n) for n in os.environ.get("BENCH_NODES", "256,2048").split(",")]
@@ -26,13 +28,6 @@ BINARIES = os.environ.get("BENCH_BINARIES", f"{ROOT}/target/release")
 PEERS = os.environ.get("BENCH_PEERS", "victoria-metrics,prometheus").split(",")
 SETTLE = float(os.environ.get("BENCH_SETTLE", "45"))
 STEP_EVERY = 20.0
-TICK = os.sysconf("SC_CLK_TCK")
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def wait_for(port):
@@ -43,18 +38,6 @@ def wait_for(port):
                 return
         time.sleep(0.1)
     sys.exit(f"nobody listens on {port} within 60 s")
-
-
-def cpu_seconds(pid):
-    fields = open(f"/proc/{pid}/stat").read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / TICK
-
-
-def rss_mib(pid):
-    for line in open(f"/proc/{pid}/status"):
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) / 1024
-    return 0.0
 
 
 class Subject:
