@@ -4,10 +4,10 @@
 //! (one late step is nobody's fault), nobody elsewhere shows half as much, the job became slower by as much as that explains, and, if
 //! it is to go fast, a fact that says why.
 
-use super::cause::{self, Cause};
+use super::Finding;
+use super::cause::{self, Cause, Peers, medians};
 use super::facts::{Fact, Row};
 use super::job::{Input, JobJudge, SUSPECT};
-use super::{Finding, median};
 use crate::fleet::{GpuSlot, JobSlot, NodeSlot};
 use gridstep_wire::Micros;
 use std::collections::{BTreeMap, BTreeSet};
@@ -176,8 +176,8 @@ impl JobJudge {
         let learned = self.learned && self.is_remembered(accused);
         let (now, past) = self.facts_of(accused);
         let past = past.filter(|_| learned);
-        let (peers, peers_past) = self.facts_of_peers(scene.input, accused);
-        let verdict = cause::explain(&now, past.as_ref(), &peers, peers_past.as_ref(), accused.effect, accused.gpu.is_none());
+        let peers = self.facts_of_peers(scene.input, accused);
+        let verdict = cause::explain(&now, past.as_ref(), &peers, accused.effect, accused.gpu.is_none());
         let trace = self.accused(accused);
         let one_step = scene.steps == 1;
         let parts = scene.steps.clamp(if one_step { 1 } else { 2 }, 6);
@@ -263,7 +263,7 @@ impl JobJudge {
             score: accused.score,
             verdict,
             now,
-            peers,
+            peers: peers.now,
             peer_count: scene.members - if accused.gpu.is_some() { 1 } else { 8.min(scene.members) },
             gpus: scene.input.members.len(),
             completeness: (scene.members as f64 / scene.input.members.len().max(1) as f64).min(1.0),
@@ -306,7 +306,7 @@ impl JobJudge {
         if !far || self.members.from_the_start[place] {
             return None;
         }
-        let (peers, _) = self.facts_of_peers(input, &accused);
+        let peers = self.facts_of_peers(input, &accused).now;
         let own = self.known[place].facts.row();
         let late = peers[Fact::Utilization as usize] - own[Fact::Utilization as usize];
         (late.is_nan() || late < 0.03).then_some(place)
@@ -325,7 +325,7 @@ impl JobJudge {
         }
     }
 
-    pub(super) fn facts_of_peers(&self, input: &Input<'_>, accused: &Accused) -> (Row, Option<Row>) {
+    pub(super) fn facts_of_peers(&self, input: &Input<'_>, accused: &Accused) -> Peers {
         let stride = self.members.len().div_ceil(SAMPLE).max(1);
         let all = || self.members.slots().iter().copied().zip(&self.known);
         let elsewhere = |gpu: u32| input.fleet.node_of(GpuSlot(gpu)).0 != accused.node;
@@ -336,14 +336,6 @@ impl JobJudge {
         }
         let now: Vec<Row> = peers.iter().map(|member| member.facts.row()).collect();
         let past: Vec<Row> = peers.iter().filter_map(|member| member.past()).collect();
-        (medians(&now), (!past.is_empty()).then(|| medians(&past)))
+        Peers::of(&now, &past)
     }
-}
-
-pub(super) fn medians(rows: &[Row]) -> Row {
-    let mut middle = [f64::NAN; Fact::COUNT];
-    for (fact, value) in middle.iter_mut().enumerate() {
-        *value = median(&mut rows.iter().map(|row| row[fact]).filter(|value| !value.is_nan()).collect::<Vec<_>>());
-    }
-    middle
 }

@@ -84,6 +84,11 @@ const KEEPS: u8 = 4;
 /// Seconds that are gathered at most.
 const LONGEST: u8 = 12;
 
+/// Shares of a second: it computes; its links are under load. A board that waits for a longer stage may compute for half of each second: which of
+/// them are a little more would say at what part of the step its clock is read.
+const COMPUTES: f64 = 0.2;
+const LOADED: f64 = 0.5;
+
 /// Sum and number of each fact.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -121,15 +126,18 @@ impl Clocks {
 const THERMAL: u64 = gridstep_wire::reasons::SW_THERMAL | gridstep_wire::reasons::HW_THERMAL;
 
 impl Gatherer {
-    /// Takes one second of a GPU (and of its node).
-    pub fn take(&mut self, second: i64, gpus: &Second, gpu: usize, node: Option<(&Second, usize)>, watts: f64, computing: bool) {
+    /// Takes one second of a GPU (and of its node). `busy`: share of it that it computed.
+    pub fn take(&mut self, second: i64, gpus: &Second, gpu: usize, node: Option<(&Second, usize)>, watts: f64, busy: f64) {
         // Nobody turns what is gathered in a pause.
         if self.current.taken >= LONGEST {
             self.turn();
         }
         self.current.taken += 1;
         let value = |metric: GpuMetric| gpus.column(metric as usize).get(gpu).copied().unwrap_or(f64::NAN);
-        if computing {
+        let reasons = value(GpuMetric::EventReasons);
+        let set = |mask: u64| !reasons.is_nan() && reasons as u64 & mask != 0;
+        // In the second in which a pause begins the clock may have been read in the pause.
+        if busy > COMPUTES && !set(gridstep_wire::reasons::GPU_IDLE) {
             self.current.clocks.take(value(GpuMetric::SmClock));
         }
         self.mean(Fact::Temperature, value(GpuMetric::Temperature));
@@ -137,16 +145,15 @@ impl Gatherer {
         self.mean(Fact::Power, watts);
         self.mean(Fact::SmActive, value(GpuMetric::SmActive));
         self.mean(Fact::Utilization, value(GpuMetric::Utilization));
-        let reasons = value(GpuMetric::EventReasons);
         if !reasons.is_nan() {
-            let set = |mask: u64| f64::from(u8::from(reasons as u64 & mask != 0));
-            self.mean(Fact::ThermalDuty, set(THERMAL));
-            self.mean(Fact::PowerCapDuty, set(gridstep_wire::reasons::SW_POWER_CAP));
-            self.mean(Fact::BrakeDuty, set(gridstep_wire::reasons::HW_POWER_BRAKE));
+            let duty = |mask: u64| f64::from(u8::from(set(mask)));
+            self.mean(Fact::ThermalDuty, duty(THERMAL));
+            self.mean(Fact::PowerCapDuty, duty(gridstep_wire::reasons::SW_POWER_CAP));
+            self.mean(Fact::BrakeDuty, duty(gridstep_wire::reasons::HW_POWER_BRAKE));
         }
         self.mean(Fact::PowerLimit, value(GpuMetric::PowerLimit));
         // An idle link rests at a lower generation: only what it shows under load counts.
-        if computing {
+        if busy > LOADED {
             self.mean(Fact::PcieWidth, value(GpuMetric::PcieWidth));
             self.mean(Fact::PcieGeneration, value(GpuMetric::PcieGeneration));
         }

@@ -66,10 +66,10 @@ impl JobJudge {
         if explained >= 0.5 * fall {
             return None;
         }
-        let (peers, peers_past) = self.facts_of_peers(input, &nobody());
+        let peers = self.facts_of_peers(input, &nobody());
         let holder = self.only_holder(input, |gpu| {
             let member = self.known(gpu);
-            let verdict = cause::explain(&member.facts.row(), Some(&member.past()?), &peers, peers_past.as_ref(), fall, true);
+            let verdict = cause::explain(&member.facts.row(), Some(&member.past()?), &peers, fall, true);
             let of_links = matches!(verdict.cause, Cause::NetworkSlow | Cause::NvlinkErrors | Cause::PcieDegraded);
             let lasts = window >= LASTS.0.max((LASTS.1 as f64 * self.pace.step()) as usize);
             let keeps = |rate| lasts && member.facts.keeps_growing(rate);
@@ -79,7 +79,7 @@ impl JobJudge {
         if self.blamed != Some(holder.node) && !self.speed.was_healthy_before(window, fall) {
             return None;
         }
-        let mut finding = self.of_holder(job, at, input, holder, peers);
+        let mut finding = self.of_holder(job, at, input, holder, peers.now);
         (finding.slowdown_ratio, finding.gap, finding.score) = (fall, fall, score);
         let since = self.times.get(self.times.len().saturating_sub(window)).copied().unwrap_or(input.second);
         finding.since = Micros(since * 1_000_000);
@@ -96,7 +96,7 @@ impl JobJudge {
             self.link_suspected = false;
             return None;
         }
-        let (peers, _) = self.facts_of_peers(input, &nobody());
+        let peers = self.facts_of_peers(input, &nobody()).now;
         let holder = self.only_holder(input, |gpu| bad_link(&self.known(gpu).facts.row(), &self.known(gpu).past()?, &peers))?;
         self.link_suspected = true;
         let mut finding = self.of_holder(job, at, input, holder, peers);

@@ -77,7 +77,7 @@ impl JobJudge {
                 }
                 let watts = input.power.get(gpu.0 as usize).map_or(f64::NAN, |&watts| f64::from(watts));
                 let node = input.nodes.map(|nodes| (nodes, node.0 as usize));
-                known.facts.take(input.second, input.gpus, gpu.0 as usize, node, watts, share > 0.5);
+                known.facts.take(input.second, input.gpus, gpu.0 as usize, node, watts, share);
             }
             if here.is_empty() {
                 continue;
