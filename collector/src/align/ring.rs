@@ -6,6 +6,9 @@ use std::ops::RangeInclusive;
 
 /// Open bins by index, at most `capacity` of them. It begins with the first index asked for; until a bin has been taken out it
 /// also grows towards older ones, so that the first to speak, whose clock may be ahead, does not make everybody else late.
+///
+/// No bin is opened twice: after an outage many bring what they kept, one after the other, of bins that have been finished long ago. But where nothing else
+/// comes for as long as a [`BELIEVED`]th of the ring lasts, the clocks have been set back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ring<T> {
     open: VecDeque<T>,
@@ -16,11 +19,19 @@ pub struct Ring<T> {
     capacity: i64,
     late: u64,
     ahead: u64,
+    /// Bins below have been taken out.
+    #[serde(default)]
+    closed: i64,
+    /// All that came lately was of those; up to where time was over when that began.
+    #[serde(default)]
+    only_late: Option<Option<i64>>,
 }
+
+const BELIEVED: i64 = 5;
 
 impl<T> Ring<T> {
     pub fn new(capacity: i64) -> Self {
-        Self { open: VecDeque::new(), first: None, begun: false, capacity, late: 0, ahead: 0 }
+        Self { open: VecDeque::new(), first: None, begun: false, capacity, late: 0, ahead: 0, closed: i64::MIN, only_late: None }
     }
 
     /// The part of `wanted` that is open. What is not is counted: once as late, once as ahead.
@@ -29,10 +40,17 @@ impl<T> Ring<T> {
             return wanted;
         }
         let (from, to) = wanted.into_inner();
-        let mut first = *self.first.get_or_insert(from);
-        if !self.begun && from < first && first + (self.open.len() as i64) - from <= self.capacity {
-            (from..first).for_each(|_| self.open.push_front(empty()));
-            first = from;
+        let oldest = from.max(self.closed);
+        if self.first.is_none() && to < oldest {
+            self.late += 1;
+            self.only_late.get_or_insert(None);
+            return from..=from - 1;
+        }
+        self.only_late = None;
+        let mut first = *self.first.get_or_insert(oldest);
+        if !self.begun && oldest < first && first + (self.open.len() as i64) - oldest <= self.capacity {
+            (oldest..first).for_each(|_| self.open.push_front(empty()));
+            first = oldest;
             self.first = Some(first);
         }
         let last = first + self.capacity - 1;
@@ -68,15 +86,19 @@ impl<T> Ring<T> {
     pub fn take(&mut self, until: i64) -> Option<(i64, T)> {
         let first = self.first.filter(|&first| first < until)?;
         let bin = self.open.pop_front()?;
-        self.first = Some(first + 1);
+        (self.first, self.closed) = (Some(first + 1), first + 1);
         self.begun = true;
         Some((first, bin))
     }
 
-    /// Nobody speaks and `until` is over: begins anew with whoever speaks first.
+    /// Time is over up to `until`. If nobody speaks, begins anew with whoever speaks first.
     pub fn rest(&mut self, until: i64) {
         if self.open.is_empty() && self.first.is_some_and(|first| first < until) {
             (self.first, self.begun) = (None, false);
+        }
+        let Some(since) = &mut self.only_late else { return };
+        if until - *since.get_or_insert(until) >= self.capacity / BELIEVED {
+            (self.closed, self.only_late) = (i64::MIN, None);
         }
     }
 
@@ -137,6 +159,27 @@ mod tests {
         ring.take(200);
         ring.rest(200);
         assert_eq!(ring.first(), None);
-        assert_eq!(ring.admit(50..=50, || 0), 50..=50);
+        assert_eq!(ring.admit(250..=250, || 0), 250..=250);
+        assert_eq!(ring.admit(245..=245, || 0), 245..=245);
+    }
+
+    #[test]
+    fn no_bin_opens_twice_unless_nothing_else_comes() {
+        let mut ring: Ring<i64> = Ring::new(50);
+        ring.admit(100..=100, || 0);
+        ring.take(200);
+        ring.rest(200);
+        // What was kept, one after the other.
+        assert!(ring.admit(60..=61, || 0).is_empty());
+        assert_eq!(ring.admit(99..=102, || 0), 101..=102);
+        assert_eq!((ring.first(), ring.late()), (Some(101), 2));
+        while ring.take(200).is_some() {}
+        for until in 201..=211 {
+            ring.rest(until);
+            assert!(ring.admit(70..=70, || 0).is_empty(), "until {until}");
+        }
+        // And nothing but that.
+        ring.rest(212);
+        assert_eq!(ring.admit(71..=71, || 0), 71..=71);
     }
 }

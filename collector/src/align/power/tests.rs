@@ -137,6 +137,26 @@ fn a_clock_that_is_set_back_is_followed() {
     assert!(late.clone().count() > 150 && late.clone().all(|bin| bin.2 == 1.0));
 }
 
+/// After forty seconds without a collector each brings what it kept before what is new, at its own speed.
+#[test]
+fn what_was_kept_is_judged_once_and_what_is_new_is_soon_whole() {
+    let mut grid = grid();
+    let (mut told, mut sent) = (Told::default(), [0u32; 8]);
+    for tick in 0..900u32 {
+        let now = f64::from(tick) * 0.1;
+        for (source, sent) in sent.iter_mut().enumerate() {
+            let until = if (200..600).contains(&tick) { *sent } else { tick.min(*sent + 20 + 10 * source as u32) };
+            (*sent..until).for_each(|kept| grid.put(source, Micros::from_seconds(f64::from(kept) * 0.1), 500.0));
+            *sent = until;
+        }
+        tell(&mut grid, now, &[None; 8], &mut told);
+    }
+    assert!(told.bins.is_sorted_by(|a, b| a.0 < b.0));
+    let whole = told.bins.iter().filter(|bin| bin.0 > 65.0 && bin.2 == 1.0).count();
+    assert!(whole > 200, "{whole}");
+    assert!(grid.late() > 0);
+}
+
 proptest! {
     /// A straight line is reproduced whatever the phase and jitter of its sampling.
     #[test]

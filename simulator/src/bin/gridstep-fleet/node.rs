@@ -69,7 +69,7 @@ pub(crate) struct Node {
     swept: Vec<(u32, i64)>,
     columns: Vec<u32>,
     random: Random,
-    sequence: u64,
+    pub(crate) sequence: u64,
     /// Instants that were sent last.
     power_at: i64,
     swept_at: i64,
