@@ -37,6 +37,11 @@ use tracing::{info, warn};
 /// Messages of all streams that wait for the judging. When they are so many, streams are not read.
 pub(crate) const QUEUE_MESSAGES: usize = 256;
 
+/// Batches come in one by one and are taken together: after some have been, so long nothing is. Of a large fleet's, waking up costs more than the taking.
+const REST: Duration = Duration::from_millis(5);
+/// When so many were waiting, the streams may be, and there is no rest.
+const BUSY_MESSAGES: usize = QUEUE_MESSAGES / 2;
+
 /// Time also passes when nothing arrives.
 const ADVANCE_PERIOD: Duration = Duration::from_millis(100);
 const PUBLISH_PERIOD: Duration = Duration::from_secs(1);
@@ -161,12 +166,20 @@ impl Live {
         let mut advance = ticks(ADVANCE_PERIOD);
         let mut publish = ticks(PUBLISH_PERIOD);
         let mut checkpoint = ticks(period);
+        let mut waiting = Vec::with_capacity(QUEUE_MESSAGES);
+        let mut rest = std::pin::pin!(tokio::time::sleep(Duration::ZERO));
         loop {
             tokio::select! {
-                message = inbound.recv() => match message {
-                    Some(message) => self.take(message),
-                    None => break,
-                },
+                () = &mut rest, if !rest.is_elapsed() => {}
+                count = inbound.recv_many(&mut waiting, QUEUE_MESSAGES), if rest.is_elapsed() => {
+                    if count == 0 {
+                        break;
+                    }
+                    waiting.drain(..).for_each(|message| self.take(message));
+                    if count < BUSY_MESSAGES {
+                        rest.as_mut().reset(tokio::time::Instant::now() + REST);
+                    }
+                }
                 _ = advance.tick() => {
                     let now = Micros::now();
                     self.judge.advance(now);
