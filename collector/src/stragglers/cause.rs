@@ -184,7 +184,7 @@ pub fn explain(now: &Row, past: Option<&Row>, peers: &Peers, effect: f64, of_nod
         (
             Cause::PowerCap,
             vec![
-                (Fact::PowerLimit, relative(Fact::PowerLimit) < -0.05),
+                (Fact::PowerLimit, relative(Fact::PowerLimit) < -0.05 && limited),
                 (Fact::PowerCapDuty, excess(Fact::PowerCapDuty) > DUTY && slow_clock && excess(Fact::ThermalDuty) <= DUTY),
             ],
         ),

@@ -78,6 +78,9 @@ const COUNTERS: [Fact; 6] =
 /// Counters of which one count tells something.
 const ONCE: [Fact; 2] = [Fact::EccUncorrected, Fact::RemappedRows];
 
+/// Too short to tell a burst from what goes on, seconds.
+const MOMENT: f32 = 4.0;
+
 /// Growths that are no burst.
 const KEEPS: u8 = 4;
 
@@ -207,8 +210,9 @@ impl Gatherer {
         for (counter, fact) in COUNTERS.into_iter().enumerate() {
             let growths = self.current.rises[counter].saturating_add(self.before.rises[counter]);
             let reads = self.current.looks[counter].saturating_add(self.before.looks[counter]);
-            // One burst is history. (Rows are not remapped by the second.)
-            if growths == 1 && reads > 2 && !ONCE.contains(&fact) {
+            let seconds = self.current.counts[fact as usize] + self.before.counts[fact as usize];
+            // One burst is history, and one growth in a moment may be one. (Rows are not remapped by the second.)
+            if growths == 1 && (reads > 2 || seconds < MOMENT) && !ONCE.contains(&fact) {
                 row[fact as usize] = 0.0;
             }
         }
@@ -274,6 +278,11 @@ mod tests {
             }
             gatherer.keeps_growing(Fact::NvlinkErrors)
         };
+        let mut moment = Gatherer::default();
+        [0.0, 100.0].into_iter().zip(0..).for_each(|(errors, second)| moment.rate(Fact::NvlinkErrors, second, errors));
+        assert_eq!(moment.row()[Fact::NvlinkErrors as usize], 0.0);
+        moment.rate(Fact::NvlinkErrors, 2, 200.0);
+        assert_eq!(moment.row()[Fact::NvlinkErrors as usize], 100.0);
         assert!(!after(&|second| second == 4 || second == 5));
         assert!(after(&|second| second >= 4));
     }

@@ -17,13 +17,13 @@ pub(super) struct Known {
     past: [f32; Fact::COUNT],
     turns: u32,
     #[serde(default)]
-    clock: LowClock,
+    clock: UsualClock,
 }
 
 /// The lowest SM clock that is usual, MHz. Rows rest on reads of computing, or for many seconds on end of spinning, as reads and steps beat against
 /// each other: what is below their mean need not be slow, what is below the lowest is.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct LowClock {
+struct UsualClock {
     /// Infinite: not known.
     usual: f32,
     /// Of the minute before, and of this one: what has just begun may be a fault, and is no part of the usual.
@@ -35,13 +35,13 @@ const MINUTE: u32 = 12;
 /// Minutes in which the usual comes nearer to a lowest that is higher.
 const FORGETS: f32 = 30.0;
 
-impl Default for LowClock {
+impl Default for UsualClock {
     fn default() -> Self {
         Self { usual: f32::INFINITY, minutes: [f32::INFINITY; 2] }
     }
 }
 
-impl LowClock {
+impl UsualClock {
     fn take(&mut self, clock: f32, turns: u32) {
         if self.usual.is_infinite() || clock > (1.0 - FLOATS) * self.usual {
             self.minutes[1] = self.minutes[1].min(clock);
@@ -66,7 +66,7 @@ impl LowClock {
 
 impl Default for Known {
     fn default() -> Self {
-        Self { facts: Gatherer::default(), past: [f32::NAN; Fact::COUNT], turns: 0, clock: LowClock::default() }
+        Self { facts: Gatherer::default(), past: [f32::NAN; Fact::COUNT], turns: 0, clock: UsualClock::default() }
     }
 }
 
@@ -111,7 +111,7 @@ impl Known {
 
     /// What it showed so far was the fault.
     pub(super) fn forget(&mut self) {
-        (self.past, self.turns, self.clock) = ([f32::NAN; Fact::COUNT], 0, LowClock::default());
+        (self.past, self.turns, self.clock) = ([f32::NAN; Fact::COUNT], 0, UsualClock::default());
     }
 
     pub(super) fn past(&self) -> Option<Row> {
@@ -130,9 +130,9 @@ mod tests {
 
     #[test]
     fn the_usual_clock_is_the_lowest_and_no_fault_of_now() {
-        let mut clock = LowClock::default();
+        let mut clock = UsualClock::default();
         let mut turn = 0;
-        let mut minutes = |clock: &mut LowClock, minutes: u32, read: &dyn Fn(u32) -> f32| {
+        let mut minutes = |clock: &mut UsualClock, minutes: u32, read: &dyn Fn(u32) -> f32| {
             for _ in 0..minutes * MINUTE {
                 turn += 1;
                 clock.take(read(turn), turn);
@@ -159,7 +159,7 @@ mod tests {
         minutes(&mut clock, 120, &|_| 1845.0);
         assert!(clock.usual > 1840.0, "{}", clock.usual);
         // It idles before its first work.
-        let mut young = LowClock::default();
+        let mut young = UsualClock::default();
         minutes(&mut young, 5, &|turn| if turn % 60 < 6 { 345.0 } else { 1845.0 });
         assert_eq!(young.usual, 1845.0);
     }
