@@ -37,9 +37,12 @@ const NAMES: [&str; 2] = ["first", "second"];
 pub struct Config {
     /// Encoded bytes of batches kept in memory.
     pub max_bytes: usize,
-    /// Without a collector, batches go to disk after so long.
+    /// Without a collector, batches go to disk when they are so old.
     #[serde(with = "humantime_serde")]
     pub disk_after: Duration,
+    /// A collector that is back within so long gets what it missed before what is new; after that, beside it. Without a disk, always before.
+    #[serde(with = "humantime_serde")]
+    pub backlog_after: Duration,
     /// None: `spool` in the folder that systemd gives for state; without one nothing goes to disk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
@@ -57,6 +60,7 @@ impl Default for Config {
         Self {
             max_bytes: 8 << 20,
             disk_after: Duration::from_secs(5),
+            backlog_after: Duration::from_secs(30),
             directory: std::env::var_os("STATE_DIRECTORY").map(|state| PathBuf::from(state).join("spool")),
             disk_max_bytes: 1 << 30,
             max_age: Duration::from_secs(24 * 3600),
@@ -77,7 +81,12 @@ impl Config {
         if self.directory.as_ref().is_some_and(|directory| !directory.is_absolute()) {
             faults.push("spool.directory: must be an absolute path".into());
         }
-        for (key, value, longest) in [("disk_after", self.disk_after, 3600), ("max_age", self.max_age, 31 * 24 * 3600)] {
+        let times = [
+            ("disk_after", self.disk_after, 3600),
+            ("backlog_after", self.backlog_after, 3600),
+            ("max_age", self.max_age, 31 * 24 * 3600),
+        ];
+        for (key, value, longest) in times {
             if !(Duration::from_secs(1)..=Duration::from_secs(longest)).contains(&value) {
                 faults.push(format!("spool.{key} = \"{value:?}\": must be between 1s and {longest}s"));
             }
@@ -244,10 +253,11 @@ impl Spool {
 
     /// What waits for a collector, on disk too.
     pub fn level(&self) -> Level {
-        let mut level = self.in_memory();
-        for metrics in self.queues.iter().map(|queue| &queue.metrics) {
-            level.batches += metrics.disk_batches.get() as usize;
-            level.bytes += metrics.disk_bytes.get() as usize;
+        let mut level = Level::default();
+        for queue in &self.queues {
+            let alone = queue.in_memory_alone();
+            level.batches += alone.batches + queue.metrics.disk_batches.get() as usize;
+            level.bytes += alone.bytes + queue.metrics.disk_bytes.get() as usize;
         }
         level
     }

@@ -72,9 +72,9 @@ impl Disk {
         or_never(self.ask(|reply| Order::Read { spool, sequence, rewind, reply }).await).await
     }
 
-    /// Not heard where the thread is behind: an acknowledgement comes again, with the next or the next stream.
-    pub(super) fn durable(&self, spool: u64, sequence: u64) {
-        let _ = self.orders.try_send(Order::Durable { spool, sequence });
+    /// False, not heard, where the thread is behind: an acknowledgement comes again, with the next or the next stream.
+    pub(super) fn durable(&self, spool: u64, sequence: u64) -> bool {
+        self.orders.try_send(Order::Durable { spool, sequence }).is_ok()
     }
 
     /// Of the oldest batch.

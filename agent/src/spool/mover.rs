@@ -35,6 +35,7 @@ impl Queue {
         let Some(disk) = &self.disk else { return std::future::pending().await };
         let mut failing = false;
         loop {
+            self.release(Instant::now());
             let Some(load) = self.due(Instant::now()) else {
                 // In a moment, or at once where memory gets short.
                 let _ = timeout(LOOK, self.pressed.notified()).await;

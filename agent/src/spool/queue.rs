@@ -1,14 +1,16 @@
 //! What one collector has not made durable: in memory, and behind that on disk.
 //!
-//! Batches are kept by generation: a numbering under which they are sent. The last one is live. As soon as batches of it went to
-//! disk, the next stream begins another, and what there is of the one before, on disk and in memory, is backlog: the new does not
-//! wait for the old, and a batch keeps its name, by which the collector knows it.
+//! Batches are kept by generation: a numbering under which they are sent. The last one is live. Without a collector its batches are
+//! soon on disk, lest a kill cost them, and stay in memory too: a collector that is back after a restart gets them in order, before what
+//! is new, and judges them as if it had not been away. Later memory lets go of them. From then on the next stream begins another generation, and
+//! what there is of the one before is backlog: the new does not wait for the old, and a batch keeps its name, by which the collector knows it.
 
 mod state;
 
 pub(crate) use state::Kept;
 pub(super) use state::{Generation, Load, Meaning};
 
+use super::Level;
 use super::disk::Disk;
 use super::message::Message;
 use super::metrics::{QueueMetrics, Reason};
@@ -28,6 +30,7 @@ pub(crate) struct Torn;
 pub(crate) struct Queue {
     max_bytes: usize,
     disk_after: Duration,
+    backlog_after: Duration,
     pub(super) disk: Option<Disk>,
     pub(crate) metrics: QueueMetrics,
     meaning: Arc<Mutex<Meaning>>,
@@ -49,11 +52,12 @@ impl Queue {
         metrics: QueueMetrics,
     ) -> Self {
         let generations = rest.into_iter().chain([Generation::new()]).collect();
-        let mut state = State { generations, bytes: 0, last_sequence: 0, connected: false, ending: false };
+        let mut state = State { generations, bytes: 0, last_sequence: 0, away_since: Some(Instant::now()), ending: false };
         state.tidy();
         Self {
             max_bytes: config.max_bytes,
             disk_after: config.disk_after,
+            backlog_after: config.backlog_after,
             disk,
             metrics,
             meaning,
@@ -84,8 +88,12 @@ impl Queue {
         while state.bytes > self.max_bytes {
             let Some(oldest) = state.generations.iter_mut().find(|generation| !generation.batches.is_empty()) else { break };
             let Some(dropped) = oldest.batches.pop_front() else { break };
+            if dropped.sequence <= oldest.on_disk {
+                oldest.moved = dropped.sequence;
+            } else {
+                (batches, samples) = (batches + 1, samples + dropped.samples);
+            }
             state.bytes -= dropped.bytes.len();
-            (batches, samples) = (batches + 1, samples + dropped.samples);
         }
         let pressed = self.is_pressed(&state);
         drop(state);
@@ -105,7 +113,7 @@ impl Queue {
     /// What a stream for the live generation says first. Another one begins if this one has holes.
     pub(crate) fn begin(&self) -> pb::Hello {
         let mut state = self.lock();
-        if state.live().on_disk > 0 {
+        if state.live().moved > 0 {
             self.seal(&mut state);
         }
         let spool = state.live().spool;
@@ -122,18 +130,19 @@ impl Queue {
     }
 
     pub(crate) fn set_connected(&self, connected: bool) {
-        self.lock().connected = connected;
+        let mut state = self.lock();
+        state.away_since = if connected { None } else { state.away_since.or_else(|| Some(Instant::now())) };
     }
 
     pub(crate) fn is_connected(&self) -> bool {
-        self.lock().connected
+        self.lock().away_since.is_none()
     }
 
     /// The oldest batch after `sequence` of what is live as `spool`.
     pub(crate) fn after(&self, spool: u64, sequence: u64) -> Result<Option<Kept>, Torn> {
         let mut state = self.lock();
         let live = state.live();
-        if live.spool != spool || live.on_disk > sequence {
+        if live.spool != spool || live.moved > sequence {
             return Err(Torn);
         }
         let index = live.batches.partition_point(|batch| batch.sequence <= sequence);
@@ -152,8 +161,9 @@ impl Queue {
             state.tidy();
         }
         drop(state);
-        if let Some(disk) = self.disk.as_ref().filter(|_| on_disk) {
-            disk.durable(spool, durable);
+        let heard = self.disk.as_ref().is_some_and(|disk| on_disk && disk.durable(spool, durable));
+        if let Some(generation) = self.lock().of(spool).filter(|generation| heard && generation.on_disk <= durable) {
+            (generation.on_disk, generation.moved) = (0, 0);
         }
         self.shrunk.notify_waiters();
     }
@@ -234,14 +244,15 @@ impl Queue {
         let mut state = self.lock();
         let live = state.live().spool;
         let everything = state.ending || self.is_pressed(&state);
-        let connected = state.connected;
+        let connected = state.away_since.is_none();
         let is_due = |generation: &Generation| {
-            let late = generation.batches.front().is_some_and(|oldest| now.duration_since(oldest.at) >= self.disk_after);
-            !generation.batches.is_empty() && (generation.spool != live || everything || late && !connected)
+            let late = |oldest: &Kept| now.duration_since(oldest.at) >= self.disk_after;
+            let oldest = generation.in_memory_alone().next();
+            oldest.is_some_and(|oldest| generation.spool != live || everything || late(oldest) && !connected)
         };
         let generation = state.generations.iter().find(|generation| is_due(generation))?;
         let meaning = generation.meaning.clone().unwrap_or_else(|| self.meaning(generation.spool));
-        Some(Load { meaning, batches: chunk(generation.batches.iter()) })
+        Some(Load { meaning, batches: chunk(generation.in_memory_alone()) })
     }
 
     /// The load is on disk.
@@ -250,10 +261,23 @@ impl Queue {
         let mut state = self.lock();
         if let Some(generation) = state.of(load.meaning.hello.spool) {
             generation.on_disk = generation.on_disk.max(last);
-            let count = generation.batches.partition_point(|batch| batch.sequence <= last);
-            generation.batches.drain(..count);
-            state.tidy();
         }
+        drop(state);
+        self.release(Instant::now());
+    }
+
+    /// Lets go of what is on disk too, where it is not to be sent before what is new.
+    pub(super) fn release(&self, now: Instant) {
+        let mut state = self.lock();
+        let live = state.live().spool;
+        let away = state.away_since.is_some_and(|since| now.duration_since(since) >= self.backlog_after);
+        let all = away || state.ending || self.is_pressed(&state);
+        for generation in &mut state.generations {
+            if (generation.spool != live || all) && generation.moved < generation.on_disk {
+                generation.release();
+            }
+        }
+        state.tidy();
         drop(state);
         self.shrunk.notify_waiters();
     }
@@ -279,6 +303,13 @@ impl Queue {
         let state = self.lock();
         let batches = state.generations.iter().map(|generation| generation.batches.len()).sum();
         (batches, state.bytes, state.oldest().map(|batch| batch.at))
+    }
+
+    /// Batches that are in memory alone, and their bytes.
+    pub(super) fn in_memory_alone(&self) -> Level {
+        let state = self.lock();
+        let alone = state.generations.iter().flat_map(Generation::in_memory_alone);
+        alone.fold(Level::default(), |sum, batch| Level { batches: sum.batches + 1, bytes: sum.bytes + batch.bytes.len() })
     }
 }
 

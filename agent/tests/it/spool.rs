@@ -12,10 +12,10 @@ const FAILURES: &str = "gridstep_agent_spool_disk_failures_total{collector=\"fir
 /// Reconnecting, with its back-off, and what has to arrive then.
 const RETURN: f64 = 3.0 * PATIENCE;
 
-/// Batches go to disk after a second without a collector, and from there to the collector as slowly as may be.
+/// Batches go to disk after a second without a collector, for good, and from there to the collector as slowly as may be.
 fn spooling(directory: &Path) -> String {
     let directory = directory.display();
-    format!("[spool]\ndirectory = \"{directory}\"\ndisk_after = \"1s\"\nreplay_bytes_per_second = 4096\n")
+    format!("[spool]\ndirectory = \"{directory}\"\ndisk_after = \"1s\"\nbacklog_after = \"1s\"\nreplay_bytes_per_second = 4096\n")
 }
 
 fn segments(directory: &Path) -> Vec<PathBuf> {
@@ -84,21 +84,23 @@ async fn what_is_new_does_not_wait_for_what_was_kept() {
     );
 }
 
-/// Short enough, and nothing goes to disk: the numbering goes on.
+/// Short enough, and nothing is on disk alone: the numbering goes on.
 #[tokio::test]
 async fn a_moment_without_a_collector_is_bridged_in_memory() {
     let folder = tempfile::tempdir().unwrap();
     let collector = Collector::start().await;
-    let slow = spooling(folder.path()).replace("1s", "60s");
+    let slow = spooling(folder.path()).replace("backlog_after = \"1s\"", "backlog_after = \"60s\"");
     let node = Node::start_with("", &collector.address, &slow);
     collector.wait(PATIENCE, |seen| seen.sequences.len() >= 8).await;
     collector.go_away();
     node.shows(IN_MEMORY, |batches| batches >= 12.0).await;
+    node.shows(ON_DISK, |batches| batches >= 8.0).await;
     collector.come_back();
     let last = sequence_of_last(&collector.seen());
     let seen = collector.wait(RETURN, |seen| sequence_of_last(seen) >= last + 12).await;
     assert_whole(&seen.arrivals);
     assert_eq!((taken(&seen.arrivals).len(), backlog(&seen)), (1, 0));
+    node.shows(ON_DISK, |batches| batches == 0.0).await;
 }
 
 /// `mend` is done to the directory between the kill and the next run. Gives how many batches were on disk, and what arrived of them.

@@ -42,8 +42,10 @@ pub(in crate::spool) struct Generation {
     pub(super) batches: VecDeque<Kept>,
     /// The collector has everything up to here, but may lose it.
     pub(super) received: u64,
-    /// Everything up to here went to disk; 0: nothing did.
+    /// Everything up to here is on disk; 0: nothing is.
     pub(super) on_disk: u64,
+    /// Everything up to here is in memory no more, as it is on disk; 0: nothing is.
+    pub(super) moved: u64,
 }
 
 #[derive(Debug)]
@@ -52,15 +54,26 @@ pub(super) struct State {
     pub(super) generations: VecDeque<Generation>,
     pub(super) bytes: usize,
     pub(super) last_sequence: u64,
-    /// A collector takes what is live.
-    pub(super) connected: bool,
+    /// Since when no collector takes what is live. None: one does.
+    pub(super) away_since: Option<Instant>,
     /// Everything goes to disk.
     pub(super) ending: bool,
 }
 
 impl Generation {
     pub(super) fn new() -> Self {
-        Self { spool: rand::random(), meaning: None, batches: VecDeque::new(), received: 0, on_disk: 0 }
+        Self { spool: rand::random(), meaning: None, batches: VecDeque::new(), received: 0, on_disk: 0, moved: 0 }
+    }
+
+    /// Batches that are in memory alone, the oldest first.
+    pub(super) fn in_memory_alone(&self) -> impl Iterator<Item = &Kept> {
+        self.batches.range(self.batches.partition_point(|batch| batch.sequence <= self.on_disk)..)
+    }
+
+    /// What is on disk is needed in memory no more.
+    pub(super) fn release(&mut self) {
+        self.batches.drain(..self.batches.partition_point(|batch| batch.sequence <= self.on_disk));
+        self.moved = self.on_disk;
     }
 }
 

@@ -84,16 +84,59 @@ async fn delivered_is_what_was_received_or_discarded() {
 
 /// Writes what is due as the mover does.
 async fn store(queue: &Queue) {
+    queue.release(Instant::now());
     while let Some(load) = queue.due(Instant::now()) {
         let load = queue.disk.as_ref().unwrap().append(load).await.unwrap();
         queue.stored(&load);
     }
 }
 
+fn on_disk_at_once(directory: &std::path::Path) -> Config {
+    Config { directory: Some(directory.into()), disk_after: Duration::ZERO, ..memory(1 << 20) }
+}
+
+/// A restart of the collector: a kill of the agent would cost nothing, and the numbering goes on.
+#[tokio::test]
+async fn a_collector_that_is_back_soon_gets_everything_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = spool(&on_disk_at_once(folder.path()), Rest::default());
+    let queue = &spool.queues()[0];
+    let first = queue.begin();
+    queue.set_connected(true);
+    for detail in ["1", "2", "3"] {
+        spool.push(batch(detail));
+    }
+    queue.acknowledge(first.spool, 2, 1);
+    queue.set_connected(false);
+    store(queue).await;
+    spool.push(batch("x"));
+    assert_eq!((spool.in_memory().batches, spool.level().batches), (3, 3), "two of them on disk too");
+    let again = queue.begin();
+    assert_eq!((again.spool, again.oldest_sequence), (first.spool, 2));
+    queue.set_connected(true);
+    assert_eq!(queue.oldest_backlog().await, None);
+    for sequence in 2..=4 {
+        assert_eq!(queue.after(first.spool, sequence - 1).unwrap().unwrap().sequence, sequence);
+    }
+    queue.acknowledge(first.spool, 4, 4);
+    assert_eq!(spool.in_memory().batches, 0);
+    // What was on disk is not brought again by a later stream, nor by a later agent.
+    queue.set_connected(false);
+    assert_eq!(queue.begin().spool, first.spool);
+    assert_eq!((queue.disk.as_ref().unwrap().oldest(0).await, spool.level().batches), (None, 0));
+    // But one that stays away does not let what is new wait.
+    spool.push(batch("x"));
+    store(queue).await;
+    queue.release(Instant::now() + Config::default().backlog_after);
+    assert_eq!(spool.in_memory().batches, 0);
+    assert_ne!(queue.begin().spool, first.spool);
+    assert_eq!(queue.oldest_backlog().await.unwrap().spool, first.spool);
+}
+
 #[tokio::test]
 async fn a_generation_that_went_to_disk_is_followed_by_another() {
     let folder = tempfile::tempdir().unwrap();
-    let config = Config { directory: Some(folder.path().into()), disk_after: Duration::ZERO, ..memory(1 << 20) };
+    let config = Config { backlog_after: Duration::ZERO, ..on_disk_at_once(folder.path()) };
     let spool = spool(&config, Rest::default());
     let queue = &spool.queues()[0];
     let first = queue.begin();
