@@ -35,6 +35,8 @@ use straggling::Lasted;
 const NAMEPLATE_WATTS: f64 = 700.0;
 /// The H100's power sensor publishes this often, seconds (facts/power-swings.md §1.2). Its readings are stamped when they are read.
 const SENSOR_PERIOD: f64 = 0.1;
+/// The grids hold a little more, microseconds.
+const HELD_US: i64 = 50_000_000;
 
 /// `[align]`, `[power]`, `[stragglers]` of the collector's configuration: all that bears on a judgement.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -220,8 +222,13 @@ impl Judge {
     }
 
     /// After a restart: nothing is judged before `until`, so that what the agents kept meanwhile is there in time. The grids
-    /// hold the last 50 s.
+    /// hold [`HELD_US`]. What is open from longer before is judged as it is: agents bring what they kept for so long as backlog, and what
+    /// is new until then would find no room.
     pub fn hold(&mut self, until: Micros) {
+        let judged = self.judged_until();
+        if judged > Micros::MIN && until > judged + HELD_US {
+            self.finish_bins(judged + HELD_US);
+        }
         self.tick = Some(until.0.div_euclid(TICK_US));
     }
 

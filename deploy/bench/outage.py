@@ -5,7 +5,7 @@ and history. After a minute the collector is killed (-9), for OUTAGE_SECONDS (60
 it is started again over the same state. Says after how long every node is connected, the judging is as near to real time as before, and all
 that was kept has been taken; the collector's CPU and the most memory meanwhile; and what was lost. Exit code 1: something was, or it did not
 come to real time. "not_judged" are values that came too late or too early for it, of what is new. The nodes keep a batch each quarter of a second: 512 of them hold 3 GB after ten minutes. What they kept goes beside what is new, as
-agents send it where they were away for more than five seconds; with OUTAGE_BACKLOG_AFTER=0 before it, in order.
+agents send it where they were away for more than half a minute; with OUTAGE_BACKLOG_AFTER=0 before it, in order.
 """
 
 import json
@@ -26,7 +26,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 BINARIES = os.environ.get("BENCH_BINARIES", f"{ROOT}/target/release")
 NODES = int(os.environ.get("OUTAGE_NODES", "512"))
 OUTAGE = float(os.environ.get("OUTAGE_SECONDS", "600"))
-BACKLOG_AFTER = os.environ.get("OUTAGE_BACKLOG_AFTER", "5")
+BACKLOG_AFTER = os.environ.get("OUTAGE_BACKLOG_AFTER", "30")
 WARM = float(os.environ.get("OUTAGE_WARM", "60"))
 PATIENCE = float(os.environ.get("OUTAGE_PATIENCE", "900"))
 # The gauge is set once a second: the judging is where it was before, if it is no more than so much further behind, seconds.

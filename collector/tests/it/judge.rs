@@ -74,3 +74,28 @@ fn another_configuration_leaves_incidents_and_fleet_alone() {
     assert_eq!(judge.limits().contracted_watts, 1e6);
     assert_eq!(judge.fleet().gpus().len(), 8);
 }
+
+/// What was open before a long absence of the collector takes no room from what comes while the agents come back; a short one's is kept open.
+#[test]
+fn after_a_restart_what_is_new_has_room() {
+    for (back, is_open) in [(30, true), (700, false)] {
+        let mut judge = Judge::new(JudgeConfig::default(), &[]);
+        let (_, gpus) = node(&mut judge);
+        seconds(&mut judge, &gpus, 0..10);
+        judge.hold(at(f64::from(back) + 10.0));
+        // What was kept, if it was not for too long, and what is new.
+        let kept = if is_open { 10..back } else { back..back };
+        for second in kept.chain(back..back + 20) {
+            judge.advance(at(f64::from(second.max(back))));
+            for &gpu in &gpus {
+                judge.put_gpu_power(gpu, at(f64::from(second) + 0.5), 500.0);
+                judge.put_gpu(gpu, GpuMetric::Up, at(f64::from(second) + 0.5), 1.0);
+            }
+        }
+        judge.advance(at(f64::from(back) + 25.0));
+        assert_eq!((judge.late_samples(), judge.ahead_samples()), (0, 0), "back after {back} s");
+        assert_eq!(open(&judge), []);
+        let seen = judge.power_history().filter(|point| point.completeness > 0.0 && point.at > at(f64::from(back) - 5.0)).count();
+        assert!(seen >= 20, "{seen} bins, back after {back} s");
+    }
+}
