@@ -5,6 +5,7 @@
 mod clocks;
 mod drifting;
 mod faults;
+mod hold;
 mod kept;
 mod learned;
 mod past;
@@ -27,6 +28,7 @@ use crate::stragglers::draw::Draws;
 use crate::stragglers::occupancy::Dwell;
 use crate::stragglers::{Cause, StragglerJudge, Without};
 use gridstep_wire::Micros;
+use hold::Hold;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use straggling::Lasted;
@@ -35,8 +37,6 @@ use straggling::Lasted;
 const NAMEPLATE_WATTS: f64 = 700.0;
 /// The H100's power sensor publishes this often, seconds (facts/power-swings.md §1.2). Its readings are stamped when they are read.
 const SENSOR_PERIOD: f64 = 0.1;
-/// The grids hold a little more, microseconds.
-const HELD_US: i64 = 50_000_000;
 
 /// `[align]`, `[power]`, `[stragglers]` of the collector's configuration: all that bears on a judgement.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -108,6 +108,9 @@ pub struct Judge {
     node_job: Vec<Option<u32>>,
     /// Arrival time of the next tick.
     tick: Option<i64>,
+    /// After a restart.
+    #[serde(default)]
+    hold: Option<Hold>,
     /// Which sum is judged; settled with the first bin.
     basis: Option<Basis>,
     limits: Resolved,
@@ -179,6 +182,7 @@ impl Judge {
             gpu_job: Vec::new(),
             node_job: Vec::new(),
             tick: None,
+            hold: None,
             basis: None,
             limits_for: 0,
             swings,
@@ -216,20 +220,12 @@ impl Judge {
         };
         // After a long silence one look does: bins are judged in order anyway.
         for tick in next.max(due - 600)..=due {
-            self.finish_bins(Micros(tick * TICK_US));
+            let at = Micros(tick * TICK_US);
+            if !self.holds(at) {
+                self.finish_bins(at);
+            }
         }
         self.tick = Some(next.max(due + 1));
-    }
-
-    /// After a restart: nothing is judged before `until`, so that what the agents kept meanwhile is there in time. The grids
-    /// hold [`HELD_US`]. What is open from longer before is judged as it is: agents bring what they kept for so long as backlog, and what
-    /// is new until then would find no room.
-    pub fn hold(&mut self, until: Micros) {
-        let judged = self.judged_until();
-        if judged > Micros::MIN && until > judged + HELD_US {
-            self.finish_bins(judged + HELD_US);
-        }
-        self.tick = Some(until.0.div_euclid(TICK_US));
     }
 
     /// Goes on under another configuration or topology. Incidents, the fleet and what was learned of it stay; what was

@@ -46,9 +46,6 @@ const BUSY_MESSAGES: usize = QUEUE_MESSAGES / 2;
 const ADVANCE_PERIOD: Duration = Duration::from_millis(100);
 const PUBLISH_PERIOD: Duration = Duration::from_secs(1);
 
-/// After a restart nothing is judged for so long: the agents come back with what they kept, microseconds.
-const RESUME_HOLD_US: i64 = 10_000_000;
-
 /// From the streams.
 pub(crate) enum Message {
     /// An agent said hello.
@@ -118,8 +115,8 @@ impl Live {
                 }
                 // In any case: a checkpoint of an older version may not have all of it.
                 judge.reconfigure(basis.config.clone(), &basis.places);
-                judge.hold(now + RESUME_HOLD_US);
-                let gap = GapWatch::new(judge.judged_until(), now, now + RESUME_HOLD_US);
+                let judged = judge.judged_until();
+                let gap = GapWatch::new(judged, now, judge.hold(now));
                 (judge, saved.nodes, saved.announced, gap)
             }
             None => (Judge::new(basis.config.clone(), &basis.places), Vec::new(), Announced::default(), None),

@@ -270,6 +270,11 @@ impl PowerGrid {
         self.sources.last(source)
     }
 
+    /// How many sources have spoken of a time after `since`.
+    pub fn speaking(&self, since: Micros) -> usize {
+        (0..self.sources.len()).filter(|&source| self.sources.last(source).is_some_and(|last| last > since)).count()
+    }
+
     /// The source, which no open bin has a value of, is gone for good: from the next call of [`Self::finish`] on it is no longer imputed.
     pub fn leave(&mut self, source: usize) {
         let Some(watts) = self.sources.leave(source) else { return };

@@ -171,6 +171,11 @@ impl SecondGrid {
         self.ring.rest(deadline.0.div_euclid(SECOND_US));
     }
 
+    /// Slots of which something is known after `since`.
+    pub fn speaking(&self, since: Micros) -> usize {
+        self.last_ts.iter().filter(|&&ts| ts > since).count()
+    }
+
     pub fn finished_until(&self) -> Option<Micros> {
         self.ring.first().map(|first| Micros(first * SECOND_US))
     }

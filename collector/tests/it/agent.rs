@@ -6,6 +6,7 @@ use gridstep_wire::pb::telemetry_client::TelemetryClient;
 use gridstep_wire::pb::{self, Ack, AgentMessage, Welcome, agent_message, collector_message};
 use gridstep_wire::{Micros, catalog};
 use std::net::SocketAddr;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -103,7 +104,7 @@ impl Agent {
 
     /// A batch every 50 ms, each taken before the next. Never ends.
     pub(crate) async fn feed(&mut self) {
-        let mut ticks = tokio::time::interval(std::time::Duration::from_millis(50));
+        let mut ticks = tokio::time::interval(Duration::from_millis(50));
         for sequence in 1.. {
             ticks.tick().await;
             self.send_batch(sequence).await;
@@ -125,6 +126,18 @@ impl Agent {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    /// The newest acknowledgement, if one has come.
+    pub(crate) async fn last_ack(&mut self) -> Option<Ack> {
+        let mut last = None;
+        while let Ok(answer) = timeout(Duration::ZERO, self.answers.message()).await {
+            match answer.unwrap().and_then(|message| message.kind) {
+                Some(collector_message::Kind::Ack(ack)) => last = Some(ack),
+                other => panic!("{other:?}"),
+            }
+        }
+        last
     }
 
     /// Reads until the stream ends; why.

@@ -82,7 +82,7 @@ fn after_a_restart_what_is_new_has_room() {
         let mut judge = Judge::new(JudgeConfig::default(), &[]);
         let (_, gpus) = node(&mut judge);
         seconds(&mut judge, &gpus, 0..10);
-        judge.hold(at(f64::from(back) + 10.0));
+        judge.hold(at(f64::from(back)));
         // What was kept, if it was not for too long, and what is new.
         let kept = if is_open { 10..back } else { back..back };
         for second in kept.chain(back..back + 20) {
@@ -98,4 +98,34 @@ fn after_a_restart_what_is_new_has_room() {
         let seen = judge.power_history().filter(|point| point.completeness > 0.0 && point.at > at(f64::from(back) - 5.0)).count();
         assert!(seen >= 20, "{seen} bins, back after {back} s");
     }
+}
+
+/// The judging goes on when all are back who spoke before, and for some who stay away it waits no longer than it may.
+#[test]
+fn after_a_restart_the_judging_waits_for_those_who_spoke() {
+    let resumed = |stays_away: usize| {
+        let mut judge = Judge::new(JudgeConfig::default(), &[]);
+        let (_, gpus) = node(&mut judge);
+        seconds(&mut judge, &gpus, 0..10);
+        let longest = judge.hold(at(15.0));
+        let before = judge.judged_until();
+        let mut from = 10;
+        for second in 15..60 {
+            judge.advance(at(f64::from(second)));
+            if judge.judged_until() > before {
+                assert_eq!(judge.late_samples(), 0);
+                return (f64::from(second), longest.since(at(0.0)));
+            }
+            // They are back after four seconds, and bring three seconds of what they kept in each.
+            let until = if second < 19 { from } else { (from + 3).min(second) };
+            for (kept, &gpu) in (from..until).flat_map(|kept| gpus[stays_away..].iter().map(move |gpu| (kept, gpu))) {
+                judge.put_gpu(gpu, GpuMetric::Up, at(f64::from(kept) + 0.5), 1.0);
+            }
+            from = until;
+        }
+        panic!("still waiting");
+    };
+    let (all_back, longest) = resumed(0);
+    assert!((20.0..26.0).contains(&all_back) && longest == 35.0, "went on at {all_back}, at the latest at {longest}");
+    assert_eq!(resumed(1), (35.0, 35.0));
 }

@@ -81,9 +81,10 @@ impl Node {
         let batch = batch_of(self.sequence, watts);
         self.kept.push(batch.clone());
         self.agent.send(Kind::Batch(batch)).await;
-        let sequence = self.sequence;
-        let ack = self.agent.ack_until(|ack| ack.received >= sequence).await;
-        self.kept.retain(|batch| batch.sequence > ack.durable);
+        // Waiting for it would make the samples few, and a step's figures with it.
+        if let Some(ack) = self.agent.last_ack().await {
+            self.kept.retain(|batch| batch.sequence > ack.durable);
+        }
     }
 }
 
@@ -92,7 +93,7 @@ async fn run(nodes: &mut [Node], server: &Server, watts: i64, mut enough: impl A
     let begun = Instant::now();
     let mut ticks = tokio::time::interval(Duration::from_millis(100));
     while !enough(server).await {
-        assert!(begun.elapsed() < 2 * DEADLINE);
+        assert!(begun.elapsed() < 2 * DEADLINE, "{}", get(server, "/api/v1/incidents").await);
         ticks.tick().await;
         for node in nodes.iter_mut() {
             node.send(watts).await;
