@@ -24,8 +24,9 @@ const BEYOND: f64 = 1.5;
 /// With a fact, by one step alone; and the least difference that one step shows.
 const ALARM_STEP: f64 = 6.0;
 const LEAST_STEP: f64 = 0.03;
-/// The same of a node: a job has few of them, and their noise is known less well.
-const ALARM_NODE: f64 = 10.0;
+/// The same of a node: a job has few of them, their noise is known less well, and all GPUs of one are read at the same instants, which beat against the
+/// steps: deviations, seconds and steps.
+const ALARM_NODE: (f64, usize, usize) = (14.0, 60, 20);
 /// Without a fact a window is at least so long, seconds and steps.
 const LONG: (usize, usize) = (20, 6);
 /// The same of what is so many times as striking as it has to be.
@@ -45,6 +46,10 @@ const SURE: (usize, usize) = (10, 3);
 const CLEAR: f64 = 10.0;
 /// The same with a fact that happens now, seconds: no setting that the machine may have had all along.
 const SOON: (usize, usize) = (9, 6);
+/// The same where the fact may be a history of the machine: age and window, seconds, and steps.
+const HISTORY: (usize, usize, usize) = (45, 26, 8);
+/// What an accused is occupied longer accounts for this share of what the job lost, at least.
+const ACCOUNTS: f64 = 0.4;
 /// Slow from the start without a fact: least difference, in a job of that many at least.
 const FROM_THE_START: f64 = 0.04;
 const MANY: usize = 16;
@@ -185,6 +190,9 @@ impl JobJudge {
         let recent = trace.mean((scene.window / parts).max(2 * self.pace.unit()).min(scene.window));
         let steady = 4 * trace.steady(scene.window, parts) >= 3 * parts && recent >= 0.4 * accused.effect;
         let known = verdict.cause != Cause::Unknown;
+        // An error rate is often a history or a burst; one that has been there ever since it is watched most of all.
+        let is_rate = !verdict.rates().is_empty();
+        let is_history = is_rate && verdict.rates().iter().all(|&fact| self.grows_since(accused, Fact::ALL[fact]).is_none());
         // Power is a rough measure of computing.
         let by_power = now[Fact::SmActive as usize].is_nan();
         let alarm = if by_power { ALARM_POWER } else { ALARM };
@@ -195,11 +203,11 @@ impl JobJudge {
             _ if learned && !beyond => false,
             (true, true) if one_step => accused.score >= ALARM_STEP && accused.effect >= LEAST_STEP,
             // A limiter's bit that has been on for a moment is not much of a fact yet.
-            (true, true) if by_power || verdict.is_brief(&now) => accused.score >= ALARM,
-            (true, true) => accused.score >= ALARM_FACT,
+            (true, true) if by_power || is_rate || verdict.is_brief(&now) => accused.score >= ALARM,
+            (true, true) => accused.score >= if accused.gpu.is_none() { ALARM } else { ALARM_FACT },
             // Members differ for good, by their role say, while nothing is remembered.
-            (true, false) => accused.score >= if verdict.is_of_now() { SUSPECT } else { ALARM_STEP },
-            (false, _) if accused.gpu.is_none() && (accused.score < ALARM_NODE || accused.effect < LEAST_LEVEL) => false,
+            (true, false) => accused.score >= if verdict.is_of_now() && !is_history { SUSPECT } else { ALARM_STEP },
+            (false, _) if accused.gpu.is_none() && !self.is_striking_node(scene, accused) => false,
             (false, _) => {
                 let (age, steps) = if self.is_remembered(accused) { OLD } else { YOUNG };
                 let striking = accused.score >= STRIKING * alarm;
@@ -221,10 +229,14 @@ impl JobJudge {
             let step = self.pace.step();
             let noise = self.speed.deviation(scene.scale, scene.window as f64);
             let seconds = onset.min(scene.window.max(30)) as f64;
-            let fall = self.speed.fall((seconds / step).round().max(2.0) * step);
+            // A second more or less of the job's communication is much of two steps.
+            let fall = self.speed.fall((seconds / step).round().max(3.0) * step);
             let least = LEAST_SLOWDOWN.max(0.25 * gap);
             let least = if known { least - (2.0 * noise).min(0.5 * gap) } else { least + noise };
-            (fall, fall >= least.max(0.002) && gap >= LEAST_SLOWDOWN)
+            // What it does beyond its peers has to account for what the job lost.
+            let own = trace.mean(seconds as usize).max(accused.effect) * self.level;
+            let accounts = own / (1.0 + own) >= ACCOUNTS * (fall - 2.0 * noise);
+            (fall, fall >= least.max(0.002) && gap >= LEAST_SLOWDOWN && accounts)
         } else if learned {
             (gap, gap >= LEAST_SLOWDOWN)
         } else {
@@ -232,6 +244,7 @@ impl JobJudge {
             let clear = accused.score >= if now { ALARM_STEP } else { CLEAR };
             let (age, window) = if now { SOON } else { (AGE, SURE.0) };
             let steps = SURE.1 - usize::from(clear);
+            let (age, window, steps) = if is_history { HISTORY } else { (age, window, steps) };
             let old = self.age >= age.max(steps * self.pace.unit()) && scene.window >= window && scene.steps >= steps;
             let least = 1.5 * LEAST_LEVEL;
             // Without a fact: who was found by itself to have been far from all others.
@@ -268,6 +281,13 @@ impl JobJudge {
             gpus: scene.input.members.len(),
             completeness: (scene.members as f64 / scene.input.members.len().max(1) as f64).min(1.0),
         })
+    }
+
+    /// A node that has no fact to show.
+    fn is_striking_node(&self, scene: &Scene<'_>, accused: &Accused) -> bool {
+        let (score, seconds, steps) = ALARM_NODE;
+        let long = scene.window >= seconds && scene.steps >= steps;
+        long && accused.score >= score && accused.effect >= LEAST_LEVEL
     }
 
     fn rack_of(&self, input: &Input<'_>, node: u32) -> Option<String> {
@@ -323,6 +343,13 @@ impl JobJudge {
                 (medians(&now), (!past.is_empty()).then(|| medians(&past)))
             }
         }
+    }
+
+    /// Since which second an error counter of the accused has grown; see [`super::facts::Gatherer::grows_since`].
+    fn grows_since(&self, accused: &Accused, fact: Fact) -> Option<i64> {
+        let here = self.node_members.get(&accused.node).map_or(&[][..], Vec::as_slice);
+        let gpus = accused.gpu.as_ref().map_or(here, std::slice::from_ref);
+        gpus.iter().filter_map(|&gpu| self.known(gpu).facts.grows_since(fact)).min()
     }
 
     pub(super) fn facts_of_peers(&self, input: &Input<'_>, accused: &Accused) -> Peers {

@@ -79,6 +79,13 @@ impl Verdict {
         now[duty as usize] < BRIEF
     }
 
+    /// The error rates it rests on, where there is nothing else: machines have histories of them, and bursts.
+    pub fn rates(&self) -> &[usize] {
+        const RATES: [Fact; 4] = [Fact::PcieReplays, Fact::NvlinkErrors, Fact::EccCorrected, Fact::NetworkErrors];
+        let is_rate = |&fact: &usize| RATES.into_iter().any(|rate| rate as usize == fact);
+        if self.facts.iter().all(is_rate) { &self.facts } else { &[] }
+    }
+
     /// Whether what shows it happens, and is no setting that a machine may have had all along.
     pub fn is_of_now(&self) -> bool {
         use Cause::{ClockLock, NetworkSlow, PcieDegraded, PowerCap, Unknown};
@@ -91,9 +98,11 @@ impl Verdict {
 }
 
 /// Of the last five to ten seconds: hardly more than a bit's flickering for two of them.
-const BRIEF: f64 = 0.35;
+const BRIEF: f64 = 0.45;
 /// Least share of seconds under a limiter beyond that of the peers.
 const DUTY: f64 = 0.2;
+/// Share of seconds under the power limit of who computes against it.
+const CAPPED: f64 = 0.5;
 /// Least relative loss of SM clock: the quantum is 15 MHz in 1845 (0.8 %), boards differ by 1.5 %.
 const CLOCK: f64 = 0.02;
 /// The same where the effect is small as well.
@@ -179,6 +188,13 @@ pub fn explain(now: &Row, past: Option<&Row>, peers: &Peers, effect: f64, of_nod
     // What takes so much longer for it.
     let longer = lost / (1.0 - lost).max(0.1);
     let slow_clock = !stayed && lost > CLOCK.min(CLOCK_LEAST.max(effect)) && longer > 0.5 * effect;
+    // All others are at their power limit, and it is not: nothing limits it, and still it runs no faster than they. Its clock is held.
+    let duty = |fact: Fact| now[fact as usize];
+    let free = duty(Fact::PowerCapDuty) < DUTY && duty(Fact::ThermalDuty) < DUTY && duty(Fact::BrakeDuty) < DUTY;
+    let held = free
+        && excess(Fact::PowerCapDuty) < -CAPPED
+        && peers.now[Fact::PowerCapDuty as usize] > CAPPED
+        && now[Fact::SmClock as usize] < (1.0 + TO_THE_MIDDLE) * peers.clock.now;
     let checks: [(Cause, Vec<(Fact, bool)>); 9] = [
         (Cause::PowerBrake, vec![(Fact::BrakeDuty, excess(Fact::BrakeDuty) > DUTY && limited)]),
         (
@@ -220,7 +236,7 @@ pub fn explain(now: &Row, past: Option<&Row>, peers: &Peers, effect: f64, of_nod
                 (Fact::NetworkLink, relative(Fact::NetworkLink) < -0.1),
             ],
         ),
-        (Cause::ClockLock, vec![(Fact::SmClock, slow_clock)]),
+        (Cause::ClockLock, vec![(Fact::SmClock, slow_clock), (Fact::PowerCapDuty, held)]),
     ];
     let seen = |(_, facts): &&(Cause, Vec<(Fact, bool)>)| facts.iter().any(|&(_, holds)| holds);
     let ruled_out = |found: Cause| {

@@ -57,19 +57,44 @@ pub type Row = [f64; Fact::COUNT];
 pub struct Gatherer {
     current: Sums,
     before: Sums,
-    /// Counters: value and second when last seen.
     counters: [Seen; COUNTERS.len()],
 }
 
-/// A counter's value, and in which second.
+/// A counter.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Seen(f64, i64);
+struct Seen {
+    value: f64,
+    /// In which second it had that.
+    second: i64,
+    /// In which it last grew; before that, if ever, in none that is known.
+    grew: Option<i64>,
+    /// Since when it grows without a rest of [`REST`], or before it grew at all: since when it is watched.
+    since: i64,
+}
 
 impl Default for Seen {
     fn default() -> Self {
-        Self(f64::NAN, 0)
+        Self { value: f64::NAN, second: 0, grew: None, since: 0 }
     }
 }
+
+impl Seen {
+    fn grow(&mut self, second: i64) {
+        if second - self.grew.unwrap_or(self.since) > REST {
+            self.since = second;
+        } else if self.grew.is_none() {
+            self.since = ALWAYS;
+        }
+        self.grew = Some(second);
+    }
+}
+
+/// A counter that has not grown for more seconds rested: what comes then is another growth. (Errors that come now and then leave gaps of ten.)
+const REST: i64 = 30;
+/// And it grows no longer after so many.
+const ENDED: i64 = 10;
+/// It has grown ever since it was watched.
+const ALWAYS: i64 = i64::MIN;
 
 /// Facts that are the growth of a counter.
 const COUNTERS: [Fact; 6] =
@@ -187,8 +212,15 @@ impl Gatherer {
             return;
         }
         let Some(counter) = COUNTERS.iter().position(|&counter| counter == fact) else { return };
-        let Seen(before, at) = std::mem::replace(&mut self.counters[counter], Seen(value, second));
+        let seen = &mut self.counters[counter];
+        let (before, at) = (std::mem::replace(&mut seen.value, value), std::mem::replace(&mut seen.second, second));
+        if before.is_nan() {
+            seen.since = second;
+        }
         if value >= before && second > at {
+            if value > before {
+                seen.grow(second);
+            }
             self.current.sums[fact as usize] += (value - before) as f32;
             self.current.counts[fact as usize] += (second - at) as f32;
             self.current.looks[counter] = self.current.looks[counter].saturating_add(1);
@@ -237,6 +269,12 @@ impl Gatherer {
         let rises = self.current.rises[counter].saturating_add(self.before.rises[counter]);
         let looks = self.current.looks[counter].saturating_add(self.before.looks[counter]);
         rises >= KEEPS && 2 * u16::from(rises) >= u16::from(looks) || rises >= KEEPS - 1 && rises == looks
+    }
+
+    /// Since which second a counter has grown. None: it does not, or has for as long as it is known.
+    pub fn grows_since(&self, fact: Fact) -> Option<i64> {
+        let counter = &self.counters[COUNTERS.iter().position(|&counter| counter == fact)?];
+        counter.grew.filter(|grew| counter.second - grew <= ENDED && counter.since != ALWAYS).map(|_| counter.since)
     }
 
     /// The elder half of what was taken goes.

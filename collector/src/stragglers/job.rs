@@ -171,14 +171,7 @@ impl JobJudge {
         let (lesson, turn, look) = (passed(LESSON), passed(TURN), passed(self.seconds_between_looks()));
         if lesson {
             self.pace.look();
-            self.node_members.clear();
-            for &gpu in self.members.slots() {
-                self.node_members.entry(input.fleet.node_of(GpuSlot(gpu)).0).or_default().push(gpu);
-            }
-            if self.nodes.slots().iter().any(|node| !self.node_members.contains_key(node)) {
-                let still = |node: &u32| self.node_members.contains_key(node);
-                self.nodes.follow(self.nodes.slots().iter().copied().filter(still).collect());
-            }
+            self.find_nodes(input);
             if (self.pace.step() - self.noise_step).abs() > ANOTHER * self.noise_step {
                 self.noise_step = self.pace.step();
                 (self.gpu_noise, self.node_noise) = Default::default();
@@ -209,6 +202,18 @@ impl JobJudge {
             self.speed.learn(since > 2 * LAG, LAG, LESSON, self.pace.step());
         }
         found
+    }
+
+    /// Which members are on which node; those that have none are followed no longer.
+    pub(super) fn find_nodes(&mut self, input: &Input<'_>) {
+        self.node_members.clear();
+        for &gpu in self.members.slots() {
+            self.node_members.entry(input.fleet.node_of(GpuSlot(gpu)).0).or_default().push(gpu);
+        }
+        let still = |node: &u32| self.node_members.contains_key(node);
+        if !self.nodes.slots().iter().all(still) {
+            self.nodes.follow(self.nodes.slots().iter().copied().filter(still).collect());
+        }
     }
 
     /// Large jobs are looked at less often: it costs more, and there are fewer of them.

@@ -25,6 +25,8 @@ const STAYS: f64 = 0.8;
 const NARROW: f64 = 0.5;
 /// Errors that come with a slower job, at least so many a second.
 const ERRORS: f64 = 2.0;
+/// An error counter and what it slows begin within a step and so many seconds of each other.
+const SLACK: usize = 3;
 /// The job has to be slower in the mean of so long a time by then, seconds and steps.
 const LASTS: (usize, usize) = (20, 6);
 const RATES: [Fact; 3] = [Fact::NvlinkErrors, Fact::NetworkErrors, Fact::PcieReplays];
@@ -67,12 +69,14 @@ impl JobJudge {
             return None;
         }
         let peers = self.facts_of_peers(input, &nobody());
+        let slower_for = self.speed.onset(window);
         let holder = self.only_holder(input, |gpu| {
             let member = self.known(gpu);
             let verdict = cause::explain(&member.facts.row(), Some(&member.past()?), &peers, fall, true);
             let of_links = matches!(verdict.cause, Cause::NetworkSlow | Cause::NvlinkErrors | Cause::PcieDegraded);
             let lasts = window >= LASTS.0.max((LASTS.1 as f64 * self.pace.step()) as usize);
-            let keeps = |rate| lasts && member.facts.keeps_growing(rate);
+            let with_it = |since| self.counted_since(since).abs_diff(slower_for) <= self.pace.unit() + SLACK;
+            let keeps = |rate| lasts && member.facts.keeps_growing(rate) && member.facts.grows_since(rate).is_some_and(with_it);
             (of_links && tells(&verdict, &member.facts.row(), keeps)).then_some(verdict)
         })?;
         // Both at the same time: who was blamed for it then is so for as long as it lasts.
@@ -84,6 +88,11 @@ impl JobJudge {
         let since = self.times.get(self.times.len().saturating_sub(window)).copied().unwrap_or(input.second);
         finding.since = Micros(since * 1_000_000);
         Some(finding)
+    }
+
+    /// Counted seconds since that one.
+    fn counted_since(&self, second: i64) -> usize {
+        self.times.iter().rev().take_while(|&&at| at >= second).count()
     }
 
     /// The job has always communicated for much of its time, and one node has always had a bad link.

@@ -45,6 +45,7 @@ impl JobJudge {
             let was = self.members.follow(input.members.iter().map(|gpu| gpu.0).collect());
             self.known = rearranged(std::mem::take(&mut self.known), &was);
             self.busy = rearranged(std::mem::take(&mut self.busy), &was);
+            self.find_nodes(input);
         }
         let large = input.members.len() > LARGE;
         let mut place = 0;

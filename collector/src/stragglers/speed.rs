@@ -13,6 +13,8 @@ const EVERYWHERE_SECONDS: f64 = 160.0;
 const LESSONS: f64 = 240.0;
 /// Deviations that are a fall, where a fact of one node came up with it.
 const FALLEN: f64 = 3.0;
+/// Parts of a window that are looked at by themselves, at most.
+const PARTS: usize = 6;
 /// Least deviation of a window's speed, of one second and of any.
 const DEVIATION: (f64, f64) = (0.02, 0.002);
 
@@ -77,19 +79,41 @@ impl Speed {
         self.healthy.map_or(f64::NAN, |healthy| 1.0 - self.trace().mean_of(window) / healthy.max(0.02))
     }
 
-    /// The shortest window in which speed has fallen for sure, in both its halves: its seconds (at least `least`), the fall, and that in deviations.
+    /// The shortest window in which speed has fallen for sure, in all its parts (a pause is one of them): its seconds (at least `least`), the fall, and
+    /// that in deviations.
     pub fn fallen(&self, step: f64, scales: &[usize], length: usize, least: usize) -> Option<(usize, f64, f64)> {
         scales.iter().enumerate().map(|(scale, &multiple)| (scale, multiple as f64 * step)).find_map(|(scale, window)| {
             let fall = self.fall(window);
             let recent = self.fall(scales[scale].div_ceil(2) as f64 * step);
             let score = fall / self.deviation(scale, window);
+            let parts = scales[scale].clamp(2, PARTS);
             let sure = window <= length as f64
                 && window >= (least as f64).max(6.0)
                 && fall >= 0.01
                 && recent >= 0.6 * fall
-                && score >= FALLEN;
+                && score >= FALLEN
+                && 4 * self.parts_fallen(window, parts, 0.5 * fall) >= 3 * parts;
             sure.then_some((window as usize, fall, score))
         })
+    }
+
+    /// Counted seconds since the speed fell to what it has been over the last `window`.
+    pub fn onset(&self, window: usize) -> usize {
+        let (trace, healthy) = (self.trace(), self.healthy.unwrap_or(0.0));
+        let half = 0.5 * (healthy - trace.mean(window));
+        let lost = |&back: &usize| (healthy - half) * back as f64 - trace.sum(back, 0);
+        (1..=trace.len()).max_by(|a, b| lost(a).total_cmp(&lost(b))).unwrap_or(window)
+    }
+
+    /// In how many of so many equal parts of the last `window` seconds the speed has fallen by so much.
+    fn parts_fallen(&self, window: f64, parts: usize, fall: f64) -> usize {
+        let bound = |part: usize| (window * part as f64 / parts as f64).round() as usize;
+        let fallen = |part: usize| {
+            let (to, from) = (bound(part), bound(part + 1));
+            let mean = self.trace().sum(from, to) / (from - to).max(1) as f64;
+            self.healthy.is_some_and(|healthy| 1.0 - mean / healthy.max(0.02) >= fall)
+        };
+        (0..parts).filter(|&part| fallen(part)).count()
     }
 
     /// Whether the job was as fast as ever in as long a time before the last `window` seconds: by less than half of `fall` slower.
