@@ -60,7 +60,7 @@ pub struct Gatherer {
     counters: [Seen; COUNTERS.len()],
 }
 
-/// A counter.
+/// A counter. Its growth is in runs: one with rests that errors that come now and then leave, and at the end of that perhaps one without.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 struct Seen {
     value: f64,
@@ -68,33 +68,58 @@ struct Seen {
     second: i64,
     /// In which it last grew; before that, if ever, in none that is known.
     grew: Option<i64>,
-    /// Since when it grows without a rest of [`REST`], or before it grew at all: since when it is watched.
+    /// When the run began; before it grew at all: since when it is watched.
     since: i64,
+    /// It has grown for as long as it is watched.
+    always: bool,
+    /// When the part without rests began; by how much it grew in it, and in the run before it.
+    dense_since: i64,
+    dense: f32,
+    before: f32,
 }
 
 impl Default for Seen {
     fn default() -> Self {
-        Self { value: f64::NAN, second: 0, grew: None, since: 0 }
+        Self { value: f64::NAN, second: 0, grew: None, since: 0, always: false, dense_since: 0, dense: 0.0, before: 0.0 }
     }
 }
 
 impl Seen {
-    fn grow(&mut self, second: i64) {
-        if second - self.grew.unwrap_or(self.since) > REST {
-            self.since = second;
+    fn grow(&mut self, by: f64) {
+        let rested = self.second - self.grew.unwrap_or(self.since);
+        if rested > REST {
+            (self.since, self.always, self.before) = (self.second, false, 0.0);
         } else if self.grew.is_none() {
-            self.since = ALWAYS;
+            self.always = true;
         }
-        self.grew = Some(second);
+        if rested > DENSE_REST || self.grew.is_none() {
+            self.before += if rested > REST { 0.0 } else { self.dense };
+            (self.dense_since, self.dense) = (self.second, 0.0);
+        }
+        self.dense += by as f32;
+        self.grew = Some(self.second);
+    }
+
+    /// Since when it grows as it does. None: it does not, or has for as long as it is watched.
+    fn grows_since(&self) -> Option<i64> {
+        self.grew.filter(|grew| self.second - grew <= ENDED)?;
+        let then = (self.second - self.dense_since).max(1) as f32;
+        // That many would have come before.
+        let as_now = self.dense / then * (self.dense_since - self.since) as f32;
+        let is_another = then >= DENSE_LEAST && as_now >= ENOUGH && self.before < ANOTHER * as_now;
+        if is_another { Some(self.dense_since) } else { Some(self.since).filter(|_| !self.always) }
     }
 }
 
-/// A counter that has not grown for more seconds rested: what comes then is another growth. (Errors that come now and then leave gaps of ten.)
+/// After more seconds without growth what comes is another run.
 const REST: i64 = 30;
-/// And it grows no longer after so many.
+/// And another part of one, if that is so long at least and the rate was less than this share before.
+const DENSE_REST: i64 = 3;
+const DENSE_LEAST: f32 = 8.0;
+const ANOTHER: f32 = 0.25;
+const ENOUGH: f32 = 12.0;
+/// It grows no longer after so many.
 const ENDED: i64 = 10;
-/// It has grown ever since it was watched.
-const ALWAYS: i64 = i64::MIN;
 
 /// Facts that are the growth of a counter.
 const COUNTERS: [Fact; 6] =
@@ -219,7 +244,7 @@ impl Gatherer {
         }
         if value >= before && second > at {
             if value > before {
-                seen.grow(second);
+                seen.grow(value - before);
             }
             self.current.sums[fact as usize] += (value - before) as f32;
             self.current.counts[fact as usize] += (second - at) as f32;
@@ -271,10 +296,9 @@ impl Gatherer {
         rises >= KEEPS && 2 * u16::from(rises) >= u16::from(looks) || rises >= KEEPS - 1 && rises == looks
     }
 
-    /// Since which second a counter has grown. None: it does not, or has for as long as it is known.
+    /// Since which second a counter grows as it does now. None: it does not, or has for as long as it is watched.
     pub fn grows_since(&self, fact: Fact) -> Option<i64> {
-        let counter = &self.counters[COUNTERS.iter().position(|&counter| counter == fact)?];
-        counter.grew.filter(|grew| counter.second - grew <= ENDED && counter.since != ALWAYS).map(|_| counter.since)
+        self.counters[COUNTERS.iter().position(|&counter| counter == fact)?].grows_since()
     }
 
     /// The elder half of what was taken goes.
@@ -303,6 +327,27 @@ mod tests {
         gatherer.turn();
         gatherer.current.clocks.take(1850.0);
         assert!((gatherer.clock() - 1845.0).abs() < 0.01, "{}", gatherer.clock());
+    }
+
+    #[test]
+    fn a_history_has_no_onset_and_what_comes_upon_it_has() {
+        let since = |rate: &dyn Fn(i64) -> f64| {
+            let (mut gatherer, mut errors) = (Gatherer::default(), 1e3);
+            for second in 0..200 {
+                errors += rate(second);
+                gatherer.rate(Fact::NvlinkErrors, second, errors);
+            }
+            gatherer.grows_since(Fact::NvlinkErrors)
+        };
+        let now_and_then = |second: i64| if [3, 9, 4].contains(&(second % 13)) { 1.0 } else { 0.0 };
+        assert_eq!(since(&|_| 0.0), None);
+        assert_eq!(since(&now_and_then), None);
+        assert_eq!(since(&|second| if second >= 150 { 20.0 } else { 0.0 }), Some(150));
+        // An error a while before, or all along.
+        assert_eq!(since(&|second| if second >= 150 || second == 128 { 20.0 } else { 0.0 }), Some(150));
+        assert_eq!(since(&|second| now_and_then(second) + if second >= 150 { 20.0 } else { 0.0 }), Some(150));
+        assert_eq!(since(&|second| if (100..150).contains(&second) { 20.0 } else { 0.0 }), None, "it is over");
+        assert_eq!(since(&|second| if second > 100 { now_and_then(second) } else { 0.0 }), Some(107), "it has come");
     }
 
     #[test]

@@ -26,7 +26,7 @@ const NARROW: f64 = 0.5;
 /// Errors that come with a slower job, at least so many a second.
 const ERRORS: f64 = 2.0;
 /// An error counter and what it slows begin within a step and so many seconds of each other.
-const SLACK: usize = 3;
+const SLACK: usize = 5;
 /// The job has to be slower in the mean of so long a time by then, seconds and steps.
 const LASTS: (usize, usize) = (20, 6);
 const RATES: [Fact; 3] = [Fact::NvlinkErrors, Fact::NetworkErrors, Fact::PcieReplays];
