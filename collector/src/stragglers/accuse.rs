@@ -206,7 +206,9 @@ impl JobJudge {
             (true, true) if by_power || is_rate || verdict.is_brief(&now) => accused.score >= ALARM,
             (true, true) => accused.score >= if accused.gpu.is_none() { ALARM } else { ALARM_FACT },
             // Members differ for good, by their role say, while nothing is remembered.
-            (true, false) => accused.score >= if verdict.is_of_now() && !is_history { SUSPECT } else { ALARM_STEP },
+            (true, false) => {
+                accused.score >= if verdict.is_of_now() && !is_history && !verdict.is_brief(&now) { SUSPECT } else { ALARM_STEP }
+            }
             (false, _) if accused.gpu.is_none() && !self.is_striking_node(scene, accused) => false,
             (false, _) => {
                 let (age, steps) = if self.is_remembered(accused) { OLD } else { YOUNG };

@@ -188,13 +188,14 @@ pub fn explain(now: &Row, past: Option<&Row>, peers: &Peers, effect: f64, of_nod
     // What takes so much longer for it.
     let longer = lost / (1.0 - lost).max(0.1);
     let slow_clock = !stayed && lost > CLOCK.min(CLOCK_LEAST.max(effect)) && longer > 0.5 * effect;
-    // All others are at their power limit, and it is not: nothing limits it, and still it runs no faster than they. Its clock is held.
+    // All others are at their power limit, and it is not: nothing limits it, and still it never runs as fast as they do while they spin. Its clock is
+    // held.
     let duty = |fact: Fact| now[fact as usize];
     let free = duty(Fact::PowerCapDuty) < DUTY && duty(Fact::ThermalDuty) < DUTY && duty(Fact::BrakeDuty) < DUTY;
     let held = free
         && excess(Fact::PowerCapDuty) < -CAPPED
         && peers.now[Fact::PowerCapDuty as usize] > CAPPED
-        && now[Fact::SmClock as usize] < (1.0 + TO_THE_MIDDLE) * peers.clock.now;
+        && relative(Fact::SmClockHighest) < -CLOCK;
     let checks: [(Cause, Vec<(Fact, bool)>); 9] = [
         (Cause::PowerBrake, vec![(Fact::BrakeDuty, excess(Fact::BrakeDuty) > DUTY && limited)]),
         (

@@ -26,6 +26,8 @@ facts! {
     /// While it computes: spinning GPUs float to their highest clock. It is read at instants, and some of them are those of spinning: the
     /// mean of the lowest quarter counts.
     SmClock = "sm_clock_mhz",
+    /// The highest that was read in a second of computing: nearly always that of spinning.
+    SmClockHighest = "sm_clock_highest_mhz",
     Temperature = "temperature_celsius",
     MemoryTemperature = "memory_temperature_celsius",
     Power = "power_watts",
@@ -264,6 +266,8 @@ impl Gatherer {
             }
         }
         row[Fact::SmClock as usize] = self.clock();
+        let highest = self.current.clocks.read().iter().chain(self.before.clocks.read()).max();
+        row[Fact::SmClockHighest as usize] = highest.map_or(f64::NAN, |&megahertz| f64::from(megahertz));
         for (counter, fact) in COUNTERS.into_iter().enumerate() {
             let growths = self.current.rises[counter].saturating_add(self.before.rises[counter]);
             let reads = self.current.looks[counter].saturating_add(self.before.looks[counter]);

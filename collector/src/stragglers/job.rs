@@ -117,8 +117,10 @@ pub struct JobJudge {
     pub(super) link_suspected: bool,
     /// Counted second in which somebody was last found slow.
     found: Option<usize>,
-    /// Counted second of the last suspicion.
+    /// Counted second of the last suspicion; and of the last one of somebody, not of what several nodes do alike.
     pub(super) suspected: Option<usize>,
+    #[serde(default)]
+    serious: Option<usize>,
 }
 
 impl Input<'_> {
@@ -199,7 +201,8 @@ impl JobJudge {
             if !input.without.memory {
                 self.learn();
             }
-            self.speed.learn(since > 2 * LAG, LAG, LESSON, self.pace.step());
+            let healthy = if self.speed.is_known() { since > 2 * LAG } else { self.is_nobody_slow(2 * LAG) };
+            self.speed.learn(healthy, LAG, LESSON, self.pace.step());
         }
         found
     }
@@ -214,6 +217,11 @@ impl JobJudge {
         if !self.nodes.slots().iter().all(still) {
             self.nodes.follow(self.nodes.slots().iter().copied().filter(still).collect());
         }
+    }
+
+    /// Nobody has stood out alone for so many seconds. As long as no speed is known it is learned from these: some jobs' stages always stand out.
+    fn is_nobody_slow(&self, seconds: usize) -> bool {
+        self.serious.is_none_or(|at| self.age - at > seconds)
     }
 
     /// Large jobs are looked at less often: it costs more, and there are fewer of them.
@@ -245,7 +253,7 @@ impl JobJudge {
         let slow = self.known.iter_mut().zip(&self.members.from_the_start).filter(|(_, slow)| **slow);
         slow.for_each(|(known, _)| known.forget());
         (self.gpu_noise, self.node_noise) = Default::default();
-        self.speed.begin(self.suspected.is_none_or(|at| self.age - at > 20), seconds);
+        self.speed.begin(self.is_nobody_slow(20), seconds);
     }
 
     /// Offsets follow what healthy members showed a while ago.
@@ -328,6 +336,9 @@ impl JobJudge {
         let serious = findings.iter().any(|finding| finding.alarm || finding.score >= SERIOUS);
         if serious || staged {
             self.suspected = Some(self.age);
+        }
+        if serious {
+            self.serious = Some(self.age);
         }
         if self.learned && !findings.iter().any(|finding| finding.alarm) {
             // What somebody's waiting least explains is no link's.
