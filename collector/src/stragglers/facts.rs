@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(since(&|second| if second >= 150 { 20.0 } else { 0.0 }), Some(150));
         // An error a while before, or all along.
         assert_eq!(since(&|second| if second >= 150 || second == 128 { 20.0 } else { 0.0 }), Some(150));
-        assert_eq!(since(&|second| now_and_then(second) + if second >= 150 { 20.0 } else { 0.0 }), Some(150));
+        assert_eq!(since(&|second| now_and_then(second) + if second >= 151 { 20.0 } else { 0.0 }), Some(151));
         assert_eq!(since(&|second| if (100..150).contains(&second) { 20.0 } else { 0.0 }), None, "it is over");
         assert_eq!(since(&|second| if second > 100 { now_and_then(second) } else { 0.0 }), Some(107), "it has come");
     }

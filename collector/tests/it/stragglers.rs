@@ -18,9 +18,11 @@ struct Gpu {
     errors: f64,
     /// Rate of its node's port, bits per second.
     port: f64,
+    /// It has left the job.
+    gone: bool,
 }
 
-const HEALTHY: Gpu = Gpu { factor: 1.0, bits: 0, errors: 0.0, port: 4e11 };
+const HEALTHY: Gpu = Gpu { factor: 1.0, bits: 0, errors: 0.0, port: 4e11, gone: false };
 
 /// Noise of a quarter of a percent, the same in each run.
 fn noise(second: usize, gpu: usize) -> f64 {
@@ -61,12 +63,10 @@ fn run_with(
     for second in 0..seconds {
         let slowest = (0..GPUS).map(|index| gpu(second, index).factor).fold(1.0, f64::max);
         for (index, total) in errors.iter_mut().enumerate() {
-            let (slot, Gpu { factor, bits, errors: grown, port }) = (GpuSlot(index as u32), gpu(second, index));
+            let (slot, Gpu { factor, bits, errors: grown, port, gone }) = (GpuSlot(index as u32), gpu(second, index));
             let ts = Micros((EPOCH + second as i64) * 1_000_000 + index as i64 / 8 * 110_000);
             judge.advance(ts);
-            if second == 0 {
-                judge.put_gpu_job(slot, Some(JobSlot(0)));
-            }
+            judge.put_gpu_job(slot, (!gone).then_some(JobSlot(0)));
             let share = 0.7 * factor * (1.0 + noise(second, index)) / (0.7 * slowest + communication(second));
             *total += grown;
             let (active, utilization) = match hang(second) {
@@ -123,6 +123,38 @@ fn several_nodes_alike_are_a_role_and_a_fact_alone_is_no_fault() {
     };
     let found = run(330, role, |_| None, None);
     assert!(found.iter().all(|incident| incident.kind != Kind::Straggler), "{found:#?}");
+}
+
+/// The slow node's GPUs are gone while what they showed still stands out.
+#[test]
+fn a_job_may_end_node_by_node_while_one_is_slow() {
+    let ends = |second, gpu| {
+        let braked = if second >= 200 && gpu / 8 == 2 { reasons::HW_POWER_BRAKE } else { 0 };
+        let factor = if braked != 0 { 1.15 } else { 1.0 };
+        let at = if gpu / 8 == 2 { 240 } else { 241 + gpu / 8 };
+        Gpu { factor, bits: braked, gone: second >= at, ..HEALTHY }
+    };
+    let found = run(260, ends, |_| None, None);
+    let stragglers: Vec<_> = found.iter().filter(|incident| incident.kind == Kind::Straggler).collect();
+    assert_eq!(stragglers.len(), 1, "{found:#?}");
+    assert_eq!((stragglers[0].cause.as_str(), stragglers[0].subject.node.as_deref()), ("power_brake", Some("node2")));
+}
+
+/// The job became slower for another reason, in the middle of it or before it.
+#[test]
+fn errors_are_to_blame_only_where_they_began_with_it() {
+    let with = |begin: usize, end: usize| {
+        let errors = move |second, gpu| match gpu == 21 && (begin..end).contains(&second) {
+            true => Gpu { errors: 30.0, ..HEALTHY },
+            false => HEALTHY,
+        };
+        let found = run_with(300, errors, |_| None, |second| if second >= 200 { 0.4 } else { 0.3 }, None);
+        found.into_iter().filter(|incident| incident.kind == Kind::Straggler).map(|incident| incident.cause).collect::<Vec<_>>()
+    };
+    assert_eq!(with(200, 300), ["nvlink_errors"]);
+    assert_eq!(with(170, 260), [""; 0]);
+    assert_eq!(with(230, 300), [""; 0]);
+    assert_eq!(with(0, 300), [""; 0]);
 }
 
 #[test]
