@@ -14,8 +14,10 @@ const HELD_US: i64 = 50_000_000;
 const SPOKE_US: i64 = 10_000_000;
 /// Who is no further behind than this has brought what was kept: it comes in order. Microseconds.
 const BEHIND_US: i64 = 3_000_000;
-/// It is enough that so many are back.
+/// It is enough that so many are back,
 const BACK: f64 = 0.99;
+/// and have been for so long, microseconds: where nothing was kept it takes a second sample until bins are open that go on from those before.
+const SETTLES_US: i64 = 2_000_000;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Hold {
@@ -23,6 +25,8 @@ pub(super) struct Hold {
     until: Micros,
     /// GPUs and nodes that are expected.
     expected: usize,
+    /// Since when so many are back.
+    back_since: Option<Micros>,
 }
 
 impl Judge {
@@ -41,7 +45,7 @@ impl Judge {
                 until = until.min(room_until);
             }
         }
-        self.hold = Some(Hold { until, expected });
+        self.hold = Some(Hold { until, expected, back_since: None });
         self.tick = None;
         self.advance(now);
         until
@@ -50,9 +54,11 @@ impl Judge {
     /// Whether time does not pass yet for the judging.
     pub(super) fn holds(&mut self, now: Micros) -> bool {
         let Some(hold) = &self.hold else { return false };
-        let back = || hold.expected > 0 && self.speaking(now - BEHIND_US) as f64 >= BACK * hold.expected as f64;
-        let is_over = now >= hold.until || back();
-        self.hold.take_if(|_| is_over).is_none()
+        let are_back = hold.expected > 0 && self.speaking(now - BEHIND_US) as f64 >= BACK * hold.expected as f64;
+        let back_since = hold.back_since.or(Some(now)).filter(|_| are_back);
+        let is_over = now >= hold.until || back_since.is_some_and(|since| now >= since + SETTLES_US);
+        self.hold = self.hold.take().filter(|_| !is_over).map(|hold| Hold { back_since, ..hold });
+        self.hold.is_some()
     }
 
     /// Of how many GPUs and nodes something is known of a time after `since`.
