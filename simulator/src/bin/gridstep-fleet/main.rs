@@ -64,7 +64,7 @@ pub(crate) struct Arguments {
     /// Says so often how it stands, seconds.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) tell_every: u32,
-    /// A node that was away for longer sends what it kept beside what is new, seconds; as agents do, after 5. 0: before it, in order.
+    /// A node that was away for longer sends what it kept beside what is new, seconds; as agents do, after 30. 0: before it, in order.
     #[arg(long, default_value_t = 0.0)]
     pub(crate) backlog_after: f64,
     /// Batches kept by a node that are not durable yet; older ones are lost, and counted.
