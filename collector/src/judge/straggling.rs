@@ -319,6 +319,7 @@ fn suspected(what: &str, why: &str, job: &str, share: f64, told: &[String]) -> S
 fn told(evidence: &Evidence, peers: usize) -> String {
     let (name, unit, scale) = match evidence.signal.as_str() {
         "sm_clock_mhz" => ("SM clock", " MHz", 1.0),
+        "sm_clock_highest_mhz" => ("highest SM clock", " MHz", 1.0),
         "temperature_celsius" => ("GPU", " °C", 1.0),
         "thermal_slowdown_ratio" => ("under thermal slowdown", " % of the time", 100.0),
         "power_cap_ratio" => ("under power cap", " % of the time", 100.0),

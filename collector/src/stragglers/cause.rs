@@ -237,7 +237,7 @@ pub fn explain(now: &Row, past: Option<&Row>, peers: &Peers, effect: f64, of_nod
                 (Fact::NetworkLink, relative(Fact::NetworkLink) < -0.1),
             ],
         ),
-        (Cause::ClockLock, vec![(Fact::SmClock, slow_clock), (Fact::PowerCapDuty, held)]),
+        (Cause::ClockLock, vec![(Fact::SmClock, slow_clock), (Fact::SmClockHighest, held)]),
     ];
     let seen = |(_, facts): &&(Cause, Vec<(Fact, bool)>)| facts.iter().any(|&(_, holds)| holds);
     let ruled_out = |found: Cause| {
@@ -264,6 +264,23 @@ pub fn explain(now: &Row, past: Option<&Row>, peers: &Peers, effect: f64, of_nod
 mod tests {
     use super::super::facts::row;
     use super::*;
+
+    #[test]
+    fn a_board_that_nothing_limits_and_that_lacks_the_boost_has_its_clock_held() {
+        let shows = |clock: f64, highest: f64, capped: f64| {
+            let limits = [(Fact::ThermalDuty, 0.0), (Fact::BrakeDuty, 0.0), (Fact::PowerCapDuty, capped)];
+            row(&[&limits[..], &[(Fact::SmClock, clock), (Fact::SmClockHighest, highest)]].concat())
+        };
+        let peers = shows(1800.0, 1980.0, 0.9);
+        let of = |now: Row, peers: Row| explain(&now, Some(&peers), &Peers::of(&[peers], &[peers]), 0.05, false);
+        // Its clock while it computes is no lower than theirs.
+        let held = of(shows(1815.0, 1815.0, 0.0), peers);
+        assert_eq!((held.cause, &held.facts[..]), (Cause::ClockLock, &[Fact::SmClockHighest as usize][..]));
+        // It floats as they do; or is limited as they are; or they are not limited.
+        assert_eq!(of(shows(1815.0, 1980.0, 0.0), peers).cause, Cause::Unknown);
+        assert_eq!(of(shows(1815.0, 1815.0, 0.9), peers).cause, Cause::Unknown);
+        assert_eq!(of(shows(1815.0, 1815.0, 0.0), shows(1800.0, 1980.0, 0.1)).cause, Cause::Unknown);
+    }
 
     #[test]
     fn a_history_blames_nothing_and_a_change_does() {

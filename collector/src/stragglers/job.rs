@@ -117,8 +117,9 @@ pub struct JobJudge {
     pub(super) link_suspected: bool,
     /// Counted second in which somebody was last found slow.
     found: Option<usize>,
-    /// Counted second of the last suspicion; and of the last one of somebody, not of what several nodes do alike.
+    /// Counted second of the last suspicion.
     pub(super) suspected: Option<usize>,
+    /// Of the last one of somebody, and not of what several nodes do alike.
     #[serde(default)]
     serious: Option<usize>,
 }
