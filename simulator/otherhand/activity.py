@@ -76,7 +76,8 @@ def copying_from_host(gpus, clock_mhz, pcie):
 
 def computing(gpus, watts, clock_mhz, work_rate, tensor_ratio, dram_ratio):
     """`work_rate`: by wall time, against a healthy board; what is moved goes with it."""
-    return activity(gpus, watts, 0.91, 0.46 * tensor_ratio, 0.38 * dram_ratio, clock_mhz, 0.94, pcie=2.0e9 * work_rate, nvlink=60e9 * work_rate, computing=1.0)
+    moved = {"pcie": 2.0e9 * work_rate, "nvlink": 60e9 * work_rate}
+    return activity(gpus, watts, 0.91, 0.46 * tensor_ratio, 0.38 * dram_ratio, clock_mhz, 0.94, **moved, computing=1.0)
 
 
 def communicating(gpus, watts, sm, dram, clock_mhz, rate):

@@ -10,11 +10,11 @@ from .kinds import FAULTS, KINDS
 from .sets import SETS
 
 PROGRAM = "python3 -m simulator.otherhand"
-FAULT_HELP = "any (one or two), none, two, or a cause as incidents have it (thermal, network_slow …); default: none in a third of the seeds, else any"
+FAULT_HELP = "any (one or two), none, two, or a cause as incidents have it (thermal, …); default: none in a third of the seeds, else any"
 
-DESCRIPTION = f"""\
-Makes labelled recordings of a fleet of 16 nodes with 8 H100s each, in which GPUs or nodes slow their job down (or nobody does), and scores a collector
-on them. To be run in the repository's folder. docs/evaluation.md says what is simulated, what is not, and how the detector does.
+DESCRIPTION = """\
+Makes labelled recordings of a fleet of 16 nodes with 8 H100s each, in which GPUs or nodes slow their job down (or nobody does), and scores a
+collector on them. To be run in the repository's folder. docs/evaluation.md says what is simulated, what is not, and how the detector does.
 """
 EXAMPLES = f"""\
 examples:
@@ -59,7 +59,8 @@ def parse(arguments=None):
 
 
 def add_generate(commands):
-    command = commands.add_parser("generate", help="make many scenarios", description="Makes many scenarios, each a folder in DIR. What is there already is kept.")
+    about = "Makes many scenarios, each a folder in DIR. What is there already is kept."
+    command = commands.add_parser("generate", help="make many scenarios", description=about)
     sizes = ", ".join(f"{name} has {len(named)}" for name, named in SETS.items())
     command.add_argument("--set", choices=SETS, help=f"those of docs/evaluation.md; {sizes}")
     command.add_argument("--kind", choices=KINDS, help=KINDS_HELP)
@@ -72,7 +73,8 @@ def add_generate(commands):
 
 
 def add_one(commands):
-    command = commands.add_parser("one", help="make one scenario", description="Makes one scenario: DIR itself is the recording. A scenario that is there is replaced.")
+    about = "Makes one scenario: DIR itself is the recording. A scenario that is there is replaced."
+    command = commands.add_parser("one", help="make one scenario", description=about)
     command.add_argument("--kind", choices=KINDS, default="mixed", help=KINDS_HELP + "; default mixed")
     command.add_argument("--seed", type=seed, required=True, metavar="N")
     add_fault(command)
@@ -81,11 +83,8 @@ def add_one(commands):
 
 
 def add_score(commands):
-    command = commands.add_parser(
-        "score",
-        help="replay scenarios and score what the collector says",
-        description="Replays each scenario with a collector, and prints what it found, what it missed, and what it said of nobody's fault.",
-    )
+    about = "Replays each scenario with a collector, and prints what it found, what it missed, and what it said of nobody's fault."
+    command = commands.add_parser("score", help="replay scenarios and score what the collector says", description=about)
     command.add_argument("--collector", required=True, metavar="BINARY", help="gridstep-collector; of a release build it takes a second a scenario")
     command.add_argument("scenarios", type=Path, nargs="+", metavar="DIR", help="a scenario, or a folder of them")
     command.add_argument("--incidents", type=Path, metavar="DIR", help="keep the incidents here, a file a scenario")

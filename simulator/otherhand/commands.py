@@ -48,10 +48,12 @@ def one(arguments):
     folders.prepare(out.parent, SCENARIO_BYTES)
     make(out, Named(arguments.kind, arguments.seed, arguments.fault))
     truth = json.loads((out / folders.TRUTH).read_text())
-    print(f"{out}: {truth['seconds']} s of {truth['gpus']} GPUs, {len(truth['stragglers'])} faults; harmless: {', '.join(truth['harmless']) or 'nothing'}")
+    harmless = ", ".join(truth["harmless"]) or "nothing"
+    print(f"{out}: {truth['seconds']} s of {truth['gpus']} GPUs, faults: {len(truth['stragglers'])}, harmless: {harmless}")
     for fault in truth["stragglers"]:
         who = table.subject(fault["node"], fault["gpu"])
-        print(f"  {who} {fault['cause']}, {fault['start']:.0f} to {fault['end']:.0f} s, costs {fault['job']} {100 * fault['job_slowdown']:.1f} % of its speed")
+        cost = f"costs {fault['job']} {100 * fault['job_slowdown']:.1f} % of its speed"
+        print(f"  {who} {fault['cause']}, {fault['start']:.0f} to {fault['end']:.0f} s, {cost}")
     return 0
 
 

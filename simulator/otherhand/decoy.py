@@ -1,6 +1,7 @@
 """Facts that slow nobody: errors here and there, bursts of them, bits that flicker, a lower limit, a narrow link.
 
-The given recordings have some of each, which is where numbers and rates come from. A fact without waiting peers is no straggler (contract of incidents).
+The given recordings have some of each, which is where numbers and rates come from. A fact without waiting peers is no straggler (contract of
+incidents).
 """
 
 import numpy as np

@@ -12,8 +12,8 @@ AT_FULL_CLOCK = {"hbm_degraded", "nvlink_errors", "unknown"}
 
 
 class Effect:
-    """Of T = max(C + o) + M (facts, section 2) a fault lengthens one term: the computing C of those whom it hits by their speed, the host's gap o before
-    it, or the collective M of all."""
+    """Of T = max(C + o) + M (facts, section 2) a fault lengthens one term: the computing C of those whom it hits by their speed, the host's gap o
+    before it, or the collective M of all."""
 
     def __init__(self, fault, job, node_of_gpu, gpu_in_node, compute_seconds):
         """The arrays are of the job's GPUs; `compute_seconds` as if nothing were wrong."""

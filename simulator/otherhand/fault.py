@@ -29,8 +29,8 @@ class Fault:
     # It has been there since the job began.
     from_begin: bool = False
     intermittent: bool = False
-    # Two ways in which links are slow. pcie_degraded: 0 lengthens the collective, 1 starves the GPU before it computes. network_slow: in the collective the
-    # victims 0 finish and then spin, 1 move data at the culprit's mean rate all along.
+    # Two ways in which links are slow. pcie_degraded: 0 lengthens the collective, 1 starves the GPU before it computes. network_slow: in the
+    # collective the victims 0 finish and then spin, 1 move data at the culprit's mean rate all along.
     variant: int = 0
     # hbm_degraded, nvlink_errors and unknown: tensor and DRAM activity fall with the speed, or stay where they are.
     activity_falls: bool = False

@@ -113,7 +113,8 @@ def draw_job(rng, name, first_node, end_node, scenario_seconds):
 
 
 def draw_stages(rng, nodes):
-    """Pipeline stages of equal numbers of nodes. The last one computes 1.4 to 2 times as long in public traces (facts, finding 3); often less is seen."""
+    """Pipeline stages of equal numbers of nodes. The last one computes 1.4 to 2 times as long in public traces (facts, finding 3); here mostly
+    less, which is harder to tell from a straggler."""
     stages = int(rng.choice([1, 1, 1, 2, 2, 4]))
     while nodes // stages < 2:
         stages //= 2
@@ -133,8 +134,8 @@ def draw_stages(rng, nodes):
 
 
 def draw_unevenness(rng, job):
-    """The facts' false-positive sources (section 2) that belong to the work: sequence lengths (2 to 5 % within a stage), experts, garbage collection of
-    some 100 ms on another rank each time, a slow loader on another node each time."""
+    """The facts' false-positive sources (section 2) that belong to the work: sequence lengths (2 to 5 % within a stage), experts, garbage
+    collection of some 100 ms on another rank each time, a slow loader on another node each time."""
     job.jitter = uniform(rng, 0.003, 0.012)
     which = rng.random()
     if which < 0.15:
