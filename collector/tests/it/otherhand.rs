@@ -99,6 +99,9 @@ fn in_order(batch: &RecordBatch) {
     assert!(batch["ts"].as_primitive::<TimestampMicrosecondType>().values().is_sorted());
 }
 
+/// By node and GPU.
+type ByGpu = BTreeMap<(String, u64), Seen>;
+
 /// Sums over a span of time.
 #[derive(Default, Clone, Copy)]
 struct Seen {
@@ -126,7 +129,7 @@ fn the_truth_is_what_the_recording_shows() {
     }
     assert!((own - share(&before[&culprit])).abs() < 0.05, "{own}");
     // What is moved falls with the job's speed, for everybody alike.
-    let rate = |of: &BTreeMap<_, Seen>| of.values().map(|seen| seen.nvlink_bytes / seen.reads).sum::<f64>();
+    let rate = |of: &ByGpu| of.values().map(|seen| seen.nvlink_bytes / seen.reads).sum::<f64>();
     let slowdown = 1.0 - rate(&during) / rate(&before);
     assert!((slowdown - fault["job_slowdown"].as_f64().unwrap()).abs() < 0.02, "{slowdown}");
 
@@ -138,12 +141,7 @@ fn the_truth_is_what_the_recording_shows() {
 }
 
 /// By GPU of the job: before the fault and in it, a minute after the job's begin and without its pauses.
-fn spans(
-    recording: &Path,
-    truth: &Value,
-    start: f64,
-    end: f64,
-) -> (BTreeMap<(String, u64), Seen>, BTreeMap<(String, u64), Seen>) {
+fn spans(recording: &Path, truth: &Value, start: f64, end: f64) -> (ByGpu, ByGpu) {
     let job = &truth["jobs"][0];
     let step = job["step_seconds"].as_f64().unwrap();
     let pauses = job["pauses"].as_array().unwrap();
@@ -151,7 +149,7 @@ fn spans(
     let paused = |at: f64| {
         pauses.iter().any(|p| (figure(p, "start")..figure(p, "start") + figure(p, "seconds") + 2.0 * step).contains(&at))
     };
-    let (mut before, mut during) = (BTreeMap::<_, Seen>::new(), BTreeMap::<_, Seen>::new());
+    let (mut before, mut during) = (ByGpu::new(), ByGpu::new());
     for batch in read(&recording.join("gpu-000.parquet")) {
         let ts = batch["ts"].as_primitive::<TimestampMicrosecondType>();
         let nodes = batch["node"].as_dictionary::<Int32Type>().downcast_dict::<StringArray>().unwrap();
