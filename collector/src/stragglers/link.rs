@@ -10,7 +10,7 @@
 
 use super::Finding;
 use super::accuse::Accused;
-use super::cause::{self, Cause, Verdict};
+use super::cause::{self, Cause, Peers, Verdict};
 use super::facts::{Fact, Row};
 use super::job::{Input, JobJudge};
 use super::speed::Speed;
@@ -32,6 +32,8 @@ const ERRORS: f64 = 2.0;
 const SLACK: usize = 5;
 /// The job has to be slower in the mean of so long a time by then, seconds and steps.
 const LASTS: (usize, usize) = (20, 6);
+/// So many nodes of a job are few.
+const FEW_NODES: usize = 16;
 /// A job that lost more than this has come to a stop.
 const STANDS: f64 = 0.6;
 /// Of what a job lost by what it does, the least share that its members' waiting shows where that can be seen.
@@ -80,12 +82,19 @@ impl JobJudge {
             return None;
         }
         let peers = self.facts_of_peers(input, &nobody());
+        // Of few nodes each is much of what it is held to.
+        let few: Option<BTreeMap<u32, Peers>> = (self.node_members.len() <= FEW_NODES).then(|| {
+            let of = |&node: &u32| (node, self.facts_of_peers(input, &Accused { node, ..nobody() }));
+            self.node_members.keys().map(of).collect()
+        });
         let slower_for = speed.onset(window);
         // Its members do less than before and are occupied as long: spinning cannot be told from computing.
         let blind = self.speed.fall(window as f64) < SEEN * fall;
         let holder = self.only_holder(input, |gpu| {
             let member = self.known(gpu);
-            let verdict = cause::explain(&member.facts.row(), Some(&member.past()?), &peers, fall, true);
+            let node = input.fleet.node_of(GpuSlot(gpu)).0;
+            let peers = few.as_ref().and_then(|few| few.get(&node)).unwrap_or(&peers);
+            let verdict = cause::explain(&member.facts.row(), Some(&member.past()?), peers, fall, true);
             let of_links = matches!(verdict.cause, Cause::NetworkSlow | Cause::NvlinkErrors | Cause::PcieDegraded);
             let lasts = window >= LASTS.0.max((LASTS.1 as f64 * self.pace.step()) as usize);
             let own = !verdict.is_brief(&member.facts.row()) && self.may_be_waited_for(gpu, window, fall);
@@ -148,7 +157,8 @@ impl JobJudge {
         }
         let (node, gpus) = holders.pop_first()?;
         let (gpu, verdict) = gpus.first().cloned()?;
-        let single = gpus.len() == 1 && verdict.cause != Cause::NetworkSlow;
+        let of_node = matches!(verdict.cause, Cause::NetworkSlow | Cause::PowerBrake | Cause::CpuContention);
+        let single = gpus.len() == 1 && !of_node;
         Some(Holder { node, gpu: single.then_some(gpu), verdict })
     }
 

@@ -40,8 +40,26 @@ fn run(
     run_with(seconds, gpu, hang, |_| 0.3, price)
 }
 
+/// What an agent can tell of a board: SM activity, that of one that spins, and of its tensor cores; or its power alone.
+#[derive(Debug, Clone, Copy)]
+enum Shows {
+    Activity { spinning: f64 },
+    Power,
+}
+
 /// The same, `communication` as a share of a healthy step's 0.7 of computing.
 fn run_with(
+    seconds: usize,
+    gpu: impl Fn(usize, usize) -> Gpu,
+    hang: impl Fn(usize) -> Option<usize>,
+    communication: impl Fn(usize) -> f64,
+    price: Option<f64>,
+) -> Vec<Incident> {
+    run_showing(Shows::Activity { spinning: 0.18 }, seconds, gpu, hang, communication, price)
+}
+
+fn run_showing(
+    shows: Shows,
     seconds: usize,
     gpu: impl Fn(usize, usize) -> Gpu,
     hang: impl Fn(usize) -> Option<usize>,
@@ -67,14 +85,20 @@ fn run_with(
             let ts = Micros((EPOCH + second as i64) * 1_000_000 + index as i64 / 8 * 110_000);
             judge.advance(ts);
             judge.put_gpu_job(slot, (!gone).then_some(JobSlot(0)));
-            let share = 0.7 * factor * (1.0 + noise(second, index)) / (0.7 * slowest + communication(second));
+            let step = 0.7 * slowest + communication(second);
+            let share = 0.7 * factor * (1.0 + noise(second, index)) / step;
             *total += grown;
+            let spinning = if let Shows::Activity { spinning } = shows { spinning } else { 0.0 };
             let (active, utilization) = match hang(second) {
-                None => (0.18 + share * 0.74, 1.0),
+                None => (spinning + share * (0.92 - spinning), 1.0),
                 Some(missing) if missing == index => (0.0, 0.0),
-                Some(_) => (0.18, 1.0),
+                Some(_) => (spinning, 1.0),
             };
-            judge.put_gpu(slot, GpuMetric::SmActive, ts, active);
+            if let Shows::Activity { .. } = shows {
+                judge.put_gpu(slot, GpuMetric::SmActive, ts, active);
+                judge.put_gpu(slot, GpuMetric::TensorActive, ts, 0.4 * 0.7 * (1.0 + noise(second, index)) / step);
+            }
+            judge.put_gpu(slot, GpuMetric::PowerLimit, ts, 700.0);
             judge.put_gpu(slot, GpuMetric::Utilization, ts, utilization);
             judge.put_gpu(slot, GpuMetric::EventReasons, ts, bits as f64);
             judge.put_gpu(slot, GpuMetric::SmClock, ts, 1845.0 / factor);
@@ -123,6 +147,61 @@ fn several_nodes_alike_are_a_role_and_a_fact_alone_is_no_fault() {
     };
     let found = run(330, role, |_| None, None);
     assert!(found.iter().all(|incident| incident.kind != Kind::Straggler), "{found:#?}");
+}
+
+#[test]
+fn one_who_is_slow_hides_no_other() {
+    let two = |second, gpu| match gpu {
+        21 if second >= 200 => Gpu { factor: 1.15, bits: reasons::SW_THERMAL, ..HEALTHY },
+        50 if second >= 260 => Gpu { factor: 1.12, bits: reasons::SW_THERMAL, ..HEALTHY },
+        _ => HEALTHY,
+    };
+    let found = run(330, two, |_| None, None);
+    let named: Vec<_> = found.iter().map(|incident| (incident.subject.node.as_deref(), incident.subject.gpu)).collect();
+    assert_eq!(named, [(Some("node2"), Some(5)), (Some("node6"), Some(2))], "{found:#?}");
+}
+
+#[test]
+fn another_gpu_of_a_node_after_a_while_is_another_incident() {
+    let one_then_another = |second, gpu| match (second, gpu) {
+        (200..230, 21) | (350..400, 22) => Gpu { factor: 1.15, bits: reasons::SW_THERMAL, ..HEALTHY },
+        _ => HEALTHY,
+    };
+    let found = run(400, one_then_another, |_| None, None);
+    let named: Vec<_> = found.iter().map(|incident| incident.subject.gpu).collect();
+    assert_eq!(named, [Some(5), Some(6)], "{found:#?}");
+}
+
+/// Spinning looks like computing, or the power of a second is all there is: nobody can be seen to wait.
+#[test]
+fn where_nobody_can_be_seen_to_wait_who_changed_as_the_job_fell_is_named() {
+    for shows in [Shows::Activity { spinning: 0.91 }, Shows::Power] {
+        let braked = |from: usize, slow: usize| {
+            move |second, gpu: usize| {
+                let bits = if second >= from && gpu / 8 == 2 { reasons::HW_POWER_BRAKE } else { 0 };
+                let factor = if second >= slow && gpu / 8 == 2 { 1.2 } else { 1.0 };
+                Gpu { factor, bits, ..HEALTHY }
+            }
+        };
+        let stragglers = |gpu: &dyn Fn(usize, usize) -> Gpu, communication: &dyn Fn(usize) -> f64| {
+            let mut found = run_showing(shows, 320, gpu, |_| None, communication, None);
+            found.retain(|incident| incident.kind == Kind::Straggler);
+            found
+        };
+        let found = stragglers(&braked(200, 200), &|_| 0.3);
+        assert_eq!(found.len(), 1, "{shows:?} {found:#?}");
+        let incident = &found[0];
+        assert_eq!(
+            (incident.cause.as_str(), incident.subject.node.as_deref(), incident.subject.gpu),
+            ("power_brake", Some("node2"), None)
+        );
+        assert!((0.0..60.0).contains(&delay(incident, 200)), "{}", delay(incident, 200));
+        // The job is no slower, or slower for a reason that nobody shows, or it became so long after.
+        let longer = |second| if second >= 200 { 0.45 } else { 0.3 };
+        assert!(stragglers(&braked(200, 999), &|_| 0.3).is_empty());
+        assert!(stragglers(&braked(999, 999), &longer).is_empty());
+        assert!(stragglers(&braked(100, 999), &longer).is_empty());
+    }
 }
 
 /// The slow node's GPUs are gone while what they showed still stands out.
