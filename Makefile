@@ -5,7 +5,7 @@ CARGO_DEB := target/tools/bin/cargo-deb
 # The harness and the fleet are tested with all else.
 EVERYTHING := --workspace --features gridstep-simulator/eval,gridstep-simulator/fleet --locked
 
-.PHONY: help bench bench-fleet bench-hot bench-kill bench-outage build build-tests demo eval test test-systemd deb deps lint rules
+.PHONY: help bench bench-fleet bench-hot bench-kill bench-outage build build-tests demo eval eval-otherhand test test-systemd deb deps lint rules
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
 
@@ -22,6 +22,13 @@ demo: build ## a collector and 16 simulated nodes on this machine; DEMO_SECONDS=
 eval: ## scores the detectors on simulated fleets of known truth, docs/evaluation.md
 	cargo build $(EVERYTHING) --bin gridstep-eval
 	target/debug/gridstep-eval
+
+OTHERHAND_SET ?= fresh
+OTHERHAND := target/otherhand/$(OTHERHAND_SET)
+eval-otherhand: deps ## scores stragglers on the 200 scenarios of a generator that knows no detector, docs/evaluation.md; OTHERHAND_SET=mended: on the 520 that it was mended on
+	cargo build --release --locked -p gridstep-collector
+	.venv/bin/python -m simulator.otherhand generate --set $(OTHERHAND_SET) --out $(OTHERHAND)
+	.venv/bin/python -m simulator.otherhand score --collector target/release/gridstep-collector --verbose $(OTHERHAND)
 
 bench: deps ## what the agent costs beside its peers, docs/performance.md; takes BENCH_SECONDS (300) twice
 	deploy/bench/all-smi.sh

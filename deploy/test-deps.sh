@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Installs what the tests need beside Rust: Python's NVML clients, readers of Parquet and a server of S3 in .venv, and Debian packages.
+# Installs what the tests need beside Rust: Python's NVML clients, readers of Parquet, what simulator/otherhand needs and a server of S3 in .venv, and
+# Debian packages.
 # Can be run again at any time.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-packages=(nvidia-ml-py nvitop nvitop-exporter gpustat kempnerpulse pyarrow duckdb 'moto[s3]' flask flask-cors)
+packages=(nvidia-ml-py nvitop nvitop-exporter gpustat kempnerpulse numpy pyarrow duckdb 'moto[s3]' flask flask-cors)
 
 if [[ ! -x .venv/bin/python ]]; then
     if ! python3 -m venv .venv; then

@@ -30,6 +30,9 @@ const WARNING_SECONDS_UNKNOWN: f64 = 120.0;
 /// Evidence that comes again after more seconds has been away meanwhile.
 const AWAY_SECONDS: f64 = 10.0;
 
+/// After so many without evidence, another GPU of the node is another fault.
+const APART_SECONDS: f64 = 60.0;
+
 /// For how long an open straggler has stood out.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(super) struct Lasted {
@@ -83,14 +86,15 @@ impl Judge {
     #[inline(never)]
     pub(super) fn dwell(&mut self, gpu: GpuSlot, ts: Micros, watts: f32) {
         let slot = gpu.0 as usize;
-        let active = self.latest.as_ref().and_then(|second| second.column(GpuMetric::SmActive as usize).get(slot));
-        if active.is_some_and(|active| !active.is_nan()) {
+        let latest = |metric: GpuMetric| self.latest.as_ref().and_then(|second| second.column(metric as usize).get(slot));
+        if latest(GpuMetric::SmActive).is_some_and(|active| !active.is_nan()) {
             return;
         }
+        let limit = latest(GpuMetric::PowerLimit).map_or(f32::NAN, |&limit| limit as f32);
         if self.dwells.len() <= slot {
             self.dwells.resize(slot + 1, Dwell::default());
         }
-        let computes = self.dwells[slot].take(watts);
+        let computes = self.dwells[slot].take(watts, limit);
         self.gpu_seconds.put_beside(slot, DWELL, ts, f64::from(u8::from(computes)));
     }
 
@@ -144,9 +148,13 @@ impl Judge {
 
     fn report_straggler(&mut self, finding: &Finding) {
         let node = self.fleet.node_name(finding.node).to_owned();
+        let gpu = finding.gpu.map(|gpu| self.fleet.gpus()[gpu.0 as usize].index);
         let open = self.book.find_open(|open| {
             let of_rack = finding.rack.is_some() && open.subject.rack == finding.rack;
-            open.kind == Kind::Straggler && (open.subject.node.as_deref() == Some(&node) || of_rack)
+            // What one fault shows by turns it does without long pauses; and what shows no fact is no other fault.
+            let fact = finding.verdict.cause != Cause::Unknown;
+            let still = !fact || open.subject.gpu == gpu || finding.at.since(open.updated_at) < APART_SECONDS;
+            open.kind == Kind::Straggler && (open.subject.node.as_deref() == Some(&node) && still || of_rack)
         });
         let lasted = match open.filter(|_| finding.alarm) {
             Some(place) => {

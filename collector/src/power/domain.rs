@@ -75,6 +75,11 @@ impl Domain {
         mut found: impl FnMut(Finding),
     ) {
         self.join(input.joined);
+        if self.history.missing(input.at) > 0 {
+            // The noise of what was not seen is not known.
+            self.signed.clear();
+            self.untimed.clear();
+        }
         self.history.push(input.at, input.sum, input.imputed, input.completeness);
         self.signed.push(input.watts);
         self.untimed.push(input.watts);
@@ -118,6 +123,8 @@ impl Domain {
     pub fn finish(&mut self, at: Micros, limits: &Resolved) -> Option<OverLimit> {
         let age = self.history.age(at);
         let watts = self.history.back(age)?;
+        let before = self.history.last_final().map_or(age, |before| self.history.age(before));
+        (age + 1..before).rev().filter_map(|age| self.history.back(age)).for_each(|watts| self.bands.push(watts));
         self.history.finish(at);
         self.bands.push(watts);
         if at.0.rem_euclid(1_000_000) >= 900_000 {
@@ -154,5 +161,44 @@ impl Domain {
         }
         let own: Vec<f64> = self.history.newest(SPECTRUM).collect();
         spectrum::beside(&own, (0..super::signed::SUMS).map(|sum| self.signed.newest(sum, SPECTRUM).collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::align::BIN_US;
+
+    fn input(bin: i64, watts: &[f32]) -> Input<'_> {
+        let sum = watts.iter().map(|&watts| f64::from(watts)).sum();
+        Input { at: Micros(bin * BIN_US + BIN_US / 2), watts, sum, imputed: 0.0, completeness: 1.0, joined: &[] }
+    }
+
+    /// Half a minute of nothing, in which the level changed: it may have done so slowly, and nobody has seen how restless it was.
+    #[test]
+    fn a_hole_is_no_step_and_the_past_stays_where_it_was() {
+        let (mut domain, mut found) = (Domain::default(), Vec::new());
+        let limits = Resolved {
+            contracted_watts: 20_000.0,
+            steps: [(1.0, 1000.0), (10.0, 2000.0), (60.0, 3000.0)],
+            oscillation_watts: 1000.0,
+            demand_15min_watts: 20_000.0,
+            from_nameplate: false,
+        };
+        let sampling = Sampling { slowest: 0.1, typical: 0.1, ..Sampling::default() };
+        for bin in (0..1200).chain(1500..1800) {
+            let noise = |source: i64| ((bin * 7919 + source * 104_729) % 97) as f32 / 9.7;
+            let level = if bin < 1200 { 500.0 } else { 700.0 };
+            let watts: Vec<f32> = (0..16).map(|source| level + noise(source)).collect();
+            domain.judge(&input(bin, &watts), &limits, &[], sampling, |finding| found.push((bin, finding)));
+            domain.finish(Micros((bin - 20) * BIN_US + BIN_US / 2), &limits);
+        }
+        assert!(found.is_empty(), "{found:?}");
+        let at = |bin: i64| domain.history.back(domain.history.age(Micros(bin * BIN_US + BIN_US / 2))).unwrap();
+        assert!((at(1199) - 8080.0).abs() < 100.0 && (at(1500) - 11_280.0).abs() < 100.0, "{} {}", at(1199), at(1500));
+        assert_eq!(domain.history.completeness(299), 1.0);
+        assert_eq!(domain.history.completeness(301), 0.0);
+        // The bands have seen no jump.
+        assert!(domain.bands.powers().all(|band| band.rms_watts < 200.0), "{:?}", domain.bands.powers().collect::<Vec<_>>());
     }
 }

@@ -10,7 +10,7 @@ pub const KEEP: usize = 9000;
 /// Seconds per bin.
 pub const BIN: f64 = BIN_US as f64 / 1e6;
 
-/// Bins of a sum, oldest first; the newest may be provisional.
+/// Bins of a sum without holes, oldest first; the newest may be provisional.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct History {
     watts: VecDeque<f64>,
@@ -26,7 +26,27 @@ pub struct History {
 }
 
 impl History {
+    /// After a hole the sum is taken to have gone straight from where it was to where it is: no faster than it must have.
     pub fn push(&mut self, at: Micros, watts: f64, imputed: f64, completeness: f64) {
+        let (missing, before) = (self.missing(at), self.back(0));
+        if missing >= KEEP {
+            self.clear();
+        } else if let Some(before) = before {
+            for bin in 1..=missing {
+                let between = before + bin as f64 / (missing + 1) as f64 * (watts - before);
+                self.add(between, between, 0.0);
+            }
+        }
+        self.add(watts, imputed, completeness);
+        self.last = Some(at);
+    }
+
+    /// Bins that are missing between the newest and the one at this instant.
+    pub fn missing(&self, at: Micros) -> usize {
+        self.last.map_or(0, |last| ((at.0 - last.0) / BIN_US - 1).max(0) as usize)
+    }
+
+    fn add(&mut self, watts: f64, imputed: f64, completeness: f64) {
         if self.watts.len() == KEEP {
             self.watts.pop_front();
             self.completeness.pop_front();
@@ -41,7 +61,6 @@ impl History {
         self.watts.push_back(watts);
         self.completeness.push_back(completeness as f32);
         self.imputed.push_back(imputed as f32);
-        self.last = Some(at);
     }
 
     /// A value has come for what was imputed at this instant, and is one of `sources`.
@@ -151,6 +170,23 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hole_is_gone_through_straight_and_known_to_be_one() {
+        let mut history = History::default();
+        let at = |bin: i64| Micros(bin * BIN_US + BIN_US / 2);
+        (0..600).for_each(|bin| history.push(at(bin), 100.0, 0.0, 1.0));
+        (800..1000).for_each(|bin| history.push(at(bin), 301.0, 0.0, 1.0));
+        assert_eq!((history.len(), history.at(999), history.back(history.age(at(599)))), (1000, at(0), Some(100.0)));
+        assert_eq!((history.back(history.age(at(600))), history.back(history.age(at(799)))), (Some(101.0), Some(300.0)));
+        // Of it nothing is measured.
+        assert_eq!((history.imputed(history.age(at(700))), history.imputed(0)), (201.0, 0.0));
+        assert_eq!((history.completeness(200), history.completeness(201)), (1.0, 0.0));
+        assert!((history.mean(0, 1000).unwrap() - (60_000.0 + 200.0 * 200.5 + 200.0 * 301.0) / 1000.0).abs() < 1e-6);
+        // Of before a longer one than is kept nothing is left.
+        history.push(at(1000 + KEEP as i64), 5.0, 0.0, 1.0);
+        assert_eq!((history.len(), history.mean(0, 1)), (1, Some(5.0)));
+    }
 
     #[test]
     fn means_survive_a_join() {

@@ -103,6 +103,11 @@ impl OscillationJudge {
             return None;
         }
         let history = view.history;
+        // After a hole, until there is enough of what came after it.
+        let least = self.current.as_ref().map_or(0, |running| (CYCLES / running.frequency_hz / BIN) as usize);
+        if !view.signed.reaches(least) {
+            return None;
+        }
         let quiet = quiet_since.map_or(history.len(), |at| history.age(at)).min(history.len());
         match self.current.take() {
             Some(running) => self.follow(running, view, quiet),
@@ -125,7 +130,7 @@ impl OscillationJudge {
         let least = least_limit(view) * gain(claim_limit(sampling), sampling);
         STRETCHES.iter().find_map(|&seconds| {
             let bins = (seconds / BIN) as usize;
-            if bins > history.len() || seconds < 8.0 * sampling.slowest {
+            if bins > history.len() || !view.signed.reaches(bins) || seconds < 8.0 * sampling.slowest {
                 return None;
             }
             // A line is at most 4/π of the range that it runs in (a square wave).

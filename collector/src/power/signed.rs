@@ -82,6 +82,16 @@ impl Signed {
         self.bins.iter_mut().for_each(|sums| sums.iter_mut().zip(&by).for_each(|(sum, by)| *sum += by));
     }
 
+    /// Forgets the bins: what comes is not next to them.
+    pub fn clear(&mut self) {
+        self.bins.clear();
+    }
+
+    /// Whether it goes back by so many bins, or as far as ever.
+    pub fn reaches(&self, bins: usize) -> bool {
+        self.bins.len() >= bins.min(KEEP)
+    }
+
     pub fn len(&self) -> usize {
         self.bins.len()
     }

@@ -59,8 +59,10 @@ impl Rows {
 pub struct Units {
     fine: Rows,
     coarse: Rows,
-    /// Of the second that is not whole yet.
+    /// Of the second that is not whole yet, and its begin.
     open: Vec<f32>,
+    #[serde(default)]
+    open_since: Option<Micros>,
     open_bins: u32,
 }
 
@@ -100,12 +102,17 @@ impl Units {
     pub fn finish(&mut self, at: Micros) {
         let place = self.fine.between(at, at + BIN_US, BIN_US).start;
         let Some(row) = self.fine.rows.get(place) else { return };
+        let second = Micros(at.0.div_euclid(SECOND_US) * SECOND_US);
+        if self.open_since.replace(second) != Some(second) {
+            // The one before has no end.
+            self.open.fill(0.0);
+            self.open_bins = 0;
+        }
         if self.open.len() < row.len() {
             self.open.resize(row.len(), 0.0);
         }
         self.open.iter_mut().zip(row).for_each(|(sum, watts)| *sum += watts);
         self.open_bins += 1;
-        let second = Micros(at.0.div_euclid(SECOND_US) * SECOND_US);
         if at + BIN_US < second + SECOND_US {
             return;
         }

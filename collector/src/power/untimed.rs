@@ -37,6 +37,11 @@ impl Untimed {
         }
     }
 
+    /// Forgets the bins: what comes is not next to them.
+    pub fn clear(&mut self) {
+        self.watts.clear();
+    }
+
     pub fn push(&mut self, watts: &[f32]) {
         if self.sources.is_empty() {
             return;

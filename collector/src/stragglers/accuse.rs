@@ -50,6 +50,8 @@ const SOON: (usize, usize) = (9, 6);
 const HISTORY: (usize, usize, usize) = (45, 26, 8);
 /// What an accused is occupied longer accounts for this share of what the job lost, at least.
 const ACCOUNTS: f64 = 0.4;
+/// One GPU without a fact whose kernels come late for this share of what it is occupied longer does not compute longer.
+const LATE: f64 = 0.5;
 /// Slow from the start without a fact: least difference, in a job of that many at least.
 const FROM_THE_START: f64 = 0.04;
 const MANY: usize = 16;
@@ -57,6 +59,7 @@ const MANY: usize = 16;
 const SAMPLE: usize = 256;
 
 /// One window of all members.
+#[derive(Clone)]
 pub(super) struct Scene<'a> {
     pub(super) job: JobSlot,
     pub(super) at: Micros,
@@ -72,6 +75,8 @@ pub(super) struct Scene<'a> {
     pub(super) nodes: Vec<(u32, f64)>,
     /// GPUs that are compared.
     pub(super) members: usize,
+    /// Somebody is set aside who explains what the job lost: that is evidence against nobody else.
+    pub(super) explained: bool,
     pub(super) input: &'a Input<'a>,
 }
 
@@ -104,6 +109,14 @@ pub(super) struct Suspects {
 impl Scene<'_> {
     fn node_of(&self, gpu: u32) -> u32 {
         self.input.fleet.node_of(GpuSlot(gpu)).0
+    }
+
+    /// The same without those nodes.
+    pub(super) fn beside(&self, aside: &BTreeSet<u32>) -> Self {
+        let mut scene = Self { explained: true, ..self.clone() };
+        scene.gpus.retain(|&(gpu, _)| !aside.contains(&self.node_of(gpu)));
+        scene.nodes.retain(|&(node, _)| !aside.contains(&node));
+        scene
     }
 
     pub(super) fn suspects(&self) -> Suspects {
@@ -199,8 +212,10 @@ impl JobJudge {
         let others = self.of_others(scene.scale, accused);
         // A fact beside what anybody may show is a coincidence; without one it takes much more than that.
         let beyond = accused.score >= others * if known { 1.0 } else { BEYOND };
+        let late = peers.now[Fact::Utilization as usize] - now[Fact::Utilization as usize];
         let enough = match (known, learned) {
             _ if learned && !beyond => false,
+            _ if scene.explained && !(known && learned) => false,
             (true, true) if one_step => accused.score >= ALARM_STEP && accused.effect >= LEAST_STEP,
             // A limiter's bit that has been on for a moment is not much of a fact yet.
             (true, true) if by_power || is_rate || verdict.is_brief(&now) => accused.score >= ALARM,
@@ -209,6 +224,8 @@ impl JobJudge {
             (true, false) => {
                 accused.score >= if verdict.is_of_now() && !is_history && !verdict.is_brief(&now) { SUSPECT } else { ALARM_STEP }
             }
+            // It writes a checkpoint, or waits for data: all that it is occupied longer is its host's.
+            (false, _) if accused.gpu.is_some() && late >= LATE * accused.effect * self.level => false,
             (false, _) if accused.gpu.is_none() && !self.is_striking_node(scene, accused) => false,
             (false, _) => {
                 let (age, steps) = if self.is_remembered(accused) { OLD } else { YOUNG };

@@ -1,8 +1,8 @@
 //! One job: who waits least, and whether that slows it down.
 
-use super::accuse::{Accused, Scene};
+use super::accuse::{Accused, Scene, Suspects};
 use super::member::Known;
-use super::moment::Moment;
+use super::moment::{Moment, Work};
 use super::noise::Noise;
 use super::pace::Pace;
 use super::roles::Roles;
@@ -15,7 +15,7 @@ use crate::align::seconds::Second;
 use crate::fleet::{Fleet, GpuSlot, JobSlot, NodeSlot};
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Members of a job of medium size, and of a large one.
 const MEDIUM: usize = 512;
@@ -107,7 +107,13 @@ pub struct JobJudge {
     learns_from: usize,
     gpu_noise: Vec<Noise>,
     node_noise: Vec<Noise>,
+    /// By the median share of time that is occupied.
     pub(super) speed: Speed,
+    /// By what is done.
+    #[serde(default)]
+    pub(super) work: Speed,
+    #[serde(default)]
+    pub(super) work_now: Work,
     pub(super) stall: Stall,
     /// The node whose link was said to have slowed the job down.
     #[serde(default)]
@@ -119,9 +125,9 @@ pub struct JobJudge {
     found: Option<usize>,
     /// Counted second of the last suspicion.
     pub(super) suspected: Option<usize>,
-    /// Of the last one of somebody, and not of what several nodes do alike.
+    /// Nodes found slow, and the counted second in which they last were.
     #[serde(default)]
-    serious: Option<usize>,
+    pub(super) convicted: BTreeMap<u32, usize>,
 }
 
 impl Input<'_> {
@@ -179,6 +185,7 @@ impl JobJudge {
                 self.noise_step = self.pace.step();
                 (self.gpu_noise, self.node_noise) = Default::default();
                 self.speed.forget_noise();
+                self.work.forget_noise();
             }
         }
         if !self.learned {
@@ -202,8 +209,9 @@ impl JobJudge {
             if !input.without.memory {
                 self.learn();
             }
-            let healthy = if self.speed.is_known() { since > 2 * LAG } else { self.is_nobody_slow(2 * LAG) };
+            let healthy = since > 2 * LAG || self.is_nobody_found(4 * LAG);
             self.speed.learn(healthy, LAG, LESSON, self.pace.step());
+            self.work.learn(healthy, LAG, LESSON, self.pace.step());
         }
         found
     }
@@ -220,9 +228,9 @@ impl JobJudge {
         }
     }
 
-    /// Nobody has stood out alone for so many seconds. As long as no speed is known it is learned from these: some jobs' stages always stand out.
-    fn is_nobody_slow(&self, seconds: usize) -> bool {
-        self.serious.is_none_or(|at| self.age - at > seconds)
+    /// Nobody has been found slow for so many seconds. In some jobs somebody always stands out, a stage or who has more to do: that is their usual speed.
+    fn is_nobody_found(&self, seconds: usize) -> bool {
+        self.found.is_none_or(|at| self.age - at > seconds)
     }
 
     /// Large jobs are looked at less often: it costs more, and there are fewer of them.
@@ -254,7 +262,8 @@ impl JobJudge {
         let slow = self.known.iter_mut().zip(&self.members.from_the_start).filter(|(_, slow)| **slow);
         slow.for_each(|(known, _)| known.forget());
         (self.gpu_noise, self.node_noise) = Default::default();
-        self.speed.begin(self.is_nobody_slow(20), seconds);
+        self.speed.begin(self.is_nobody_found(20), seconds);
+        self.work.begin(self.is_nobody_found(20), seconds);
     }
 
     /// Offsets follow what healthy members showed a while ago.
@@ -273,7 +282,7 @@ impl JobJudge {
         self.members.suspects.clear();
         self.nodes.suspects.clear();
         let length = self.members.traces.longest().min(self.age).min(LONGEST);
-        let mut findings: Vec<Finding> = Vec::new();
+        let (mut findings, mut second): (Vec<Finding>, Vec<Finding>) = Default::default();
         let (mut staged, mut slow) = (false, None);
         let mut stood_out: Vec<Top> = Vec::new();
         let due: Vec<usize> = (0..SCALES.len()).filter(|&scale| self.is_due(span(scale, step), length)).collect();
@@ -298,29 +307,30 @@ impl JobJudge {
                 gpus: self.members.above(exact, gpu_middle, SUSPECT * gpu_deviation),
                 nodes: self.nodes.above(exact, node_middle, f64::NEG_INFINITY),
                 members: self.members.len(),
+                explained: false,
                 input,
             };
             let suspects = scene.suspects();
-            staged |= suspects.is_role;
+            findings.extend(self.accuse_of(&scene, &suspects));
+            // Who is slow already hides nobody else who is, nor makes a role of the two.
+            let mut is_role = suspects.is_role;
+            for aside in self.asides() {
+                let rest = scene.beside(&aside);
+                let suspects = rest.suspects();
+                second.extend(self.accuse_of(&rest, &suspects).filter(|finding| finding.alarm));
+                is_role = suspects.is_role;
+            }
+            staged |= is_role;
             for (suspects_of, slots) in
                 [(&mut self.members.suspects, &suspects.gpus), (&mut self.nodes.suspects, &suspects.nodes)]
             {
                 // Where many stand out, it is what they do.
-                match suspects.is_role {
+                match is_role {
                     true => suspects_of.retain(|slot| !slots.contains(slot)),
                     false => suspects_of.extend(slots),
                 }
             }
             slow = slow.or_else(|| self.slow_stage(&scene, &suspects));
-            // Its GPUs may be known longer than the node as such, which has to be comparable to others first.
-            let known = |accused: &&Accused| accused.gpu.is_some() || self.nodes.place(accused.node).is_some();
-            if let Some(accused) = suspects.accused.as_ref().filter(known) {
-                let finding = self.accuse(&scene, accused);
-                if !self.learned && finding.as_ref().is_some_and(|finding| finding.alarm) {
-                    self.slow_since_the_start(accused);
-                }
-                findings.extend(finding);
-            }
             if self.learned {
                 let top = |of_gpu: bool| move |(slot, score): (u32, f64)| Top { scale, of_gpu, slot, score };
                 stood_out.extend(suspects.top_gpu.map(top(true)));
@@ -338,9 +348,6 @@ impl JobJudge {
         if serious || staged {
             self.suspected = Some(self.age);
         }
-        if serious {
-            self.serious = Some(self.age);
-        }
         if self.learned && !findings.iter().any(|finding| finding.alarm) {
             // What somebody's waiting least explains is no link's.
             let explained =
@@ -354,12 +361,47 @@ impl JobJudge {
                 None if !serious && !staged => {
                     slow = self.slow_everywhere(job, at, input);
                     self.speed.watch(self.pace.step(), &SCALES, length);
+                    self.work.watch(self.pace.step(), &SCALES, length);
                     findings.extend(self.suspect_a_link(job, at, input));
                 }
                 None => {}
             }
         }
-        (strongest(findings), slow)
+        let mut findings = strongest(findings);
+        second.sort_by(|a, b| b.score.total_cmp(&a.score));
+        for finding in second {
+            if findings.iter().all(|other| other.node != finding.node) {
+                findings.push(finding);
+            }
+        }
+        self.convict(&findings);
+        (findings, slow)
+    }
+
+    fn accuse_of(&mut self, scene: &Scene<'_>, suspects: &Suspects) -> Option<Finding> {
+        // Its GPUs may be known longer than the node as such, which has to be comparable to others first.
+        let known = |accused: &&Accused| accused.gpu.is_some() || self.nodes.place(accused.node).is_some();
+        let accused = suspects.accused.as_ref().filter(known)?;
+        let finding = self.accuse(scene, accused)?;
+        if !self.learned && finding.alarm {
+            self.slow_since_the_start(accused);
+        }
+        Some(finding)
+    }
+
+    /// Whom to set aside to see the others: of those who are slow all but one, for each, and then all.
+    fn asides(&self) -> Vec<BTreeSet<u32>> {
+        let all: BTreeSet<u32> = self.convicted.keys().copied().collect();
+        let but = |own: &u32| all.iter().copied().filter(|node| node != own).collect();
+        let each = all.iter().filter(|_| all.len() > 1).map(but);
+        each.chain((!all.is_empty()).then(|| all.clone())).collect()
+    }
+
+    /// For as long as what was found is in a window.
+    fn convict(&mut self, findings: &[Finding]) {
+        let age = self.age;
+        self.convicted.retain(|_, found| age - *found <= LONGEST);
+        self.convicted.extend(findings.iter().filter(|finding| finding.alarm).map(|finding| (finding.node.0, age)));
     }
 
     /// Who stood out and was not found slow is noise: what it showed, others may.

@@ -1,7 +1,9 @@
 //! A collective that is slow itself: everybody waits alike, so nobody waits least. What names somebody then are the links of one node.
 //!
-//! Two things may be said. The job became slower, and at the same time one node, alone, showed a link that is worse than it was
-//! ([`JobJudge::accuse_by_fact`]). Or the job has communicated for more than a third of its time ever since it began, and one node, alone, has had
+//! Three things may be said. The job became slower, and at the same time one node, alone, showed a link that is worse than it was
+//! ([`JobJudge::accuse_by_fact`]). The job does less than before, by its tensor cores or its power, and its members are occupied as long as ever, as where a
+//! job's spinning looks like computing, or nothing but power once a second is known: then nobody can be seen to wait, and one node, alone, that is limited,
+//! short of host or memory since then is named by that (same function). Or the job has communicated for more than a third of its time ever since it began, and one node, alone, has had
 //! a port all along that runs at half of the others' rate or less ([`JobJudge::suspect_a_link`]): a collective is as slow as its slowest link, but
 //! by how much it would be faster cannot be seen, so no slowdown is claimed, and it is for the record. Errors that have come all along say nothing
 //! there: healthy machines have them (`eval/scenarios/healthy-pipeline`).
@@ -11,6 +13,7 @@ use super::accuse::Accused;
 use super::cause::{self, Cause, Verdict};
 use super::facts::{Fact, Row};
 use super::job::{Input, JobJudge};
+use super::speed::Speed;
 use crate::fleet::{GpuSlot, JobSlot, NodeSlot};
 use gridstep_wire::Micros;
 use std::collections::BTreeMap;
@@ -29,7 +32,13 @@ const ERRORS: f64 = 2.0;
 const SLACK: usize = 5;
 /// The job has to be slower in the mean of so long a time by then, seconds and steps.
 const LASTS: (usize, usize) = (20, 6);
-const RATES: [Fact; 3] = [Fact::NvlinkErrors, Fact::NetworkErrors, Fact::PcieReplays];
+/// A job that lost more than this has come to a stop.
+const STANDS: f64 = 0.6;
+/// Of what a job lost by what it does, the least share that its members' waiting shows where that can be seen.
+const SEEN: f64 = 0.5;
+/// Who waits longer than the others of its node by this share of what the job lost is not who is waited for.
+const WAITS: f64 = 0.5;
+const RATES: [Fact; 4] = [Fact::NvlinkErrors, Fact::NetworkErrors, Fact::PcieReplays, Fact::EccCorrected];
 
 /// Who has bad links: one node, and one GPU of it where it is that one's own.
 struct Holder {
@@ -48,12 +57,13 @@ impl JobJudge {
         explained: f64,
         input: &Input<'_>,
     ) -> Option<Finding> {
-        let found = self.speed.fallen(self.pace.step(), &super::job::SCALES, length, 0)?;
-        self.blame(job, at, found, explained, input).or_else(|| {
-            // Errors take longer to tell: bursts come and go.
-            let lasts = LASTS.0.max((LASTS.1 as f64 * self.pace.step()) as usize);
-            let found = self.speed.fallen(self.pace.step(), &super::job::SCALES, length, lasts)?;
-            self.blame(job, at, found, explained, input)
+        // Errors take longer to tell: bursts come and go.
+        let lasts = LASTS.0.max((LASTS.1 as f64 * self.pace.step()) as usize);
+        [&self.speed, &self.work].into_iter().find_map(|speed| {
+            [0, lasts].into_iter().find_map(|least| {
+                let found = speed.fallen(self.pace.step(), &super::job::SCALES, length, least)?;
+                self.blame(job, at, speed, found, explained, input)
+            })
         })
     }
 
@@ -61,26 +71,32 @@ impl JobJudge {
         &self,
         job: JobSlot,
         at: Micros,
+        speed: &Speed,
         (window, fall, score): (usize, f64, f64),
         explained: f64,
         input: &Input<'_>,
     ) -> Option<Finding> {
-        if explained >= 0.5 * fall {
+        if explained >= 0.5 * fall || fall > STANDS {
             return None;
         }
         let peers = self.facts_of_peers(input, &nobody());
-        let slower_for = self.speed.onset(window);
+        let slower_for = speed.onset(window);
+        // Its members do less than before and are occupied as long: spinning cannot be told from computing.
+        let blind = self.speed.fall(window as f64) < SEEN * fall;
         let holder = self.only_holder(input, |gpu| {
             let member = self.known(gpu);
             let verdict = cause::explain(&member.facts.row(), Some(&member.past()?), &peers, fall, true);
             let of_links = matches!(verdict.cause, Cause::NetworkSlow | Cause::NvlinkErrors | Cause::PcieDegraded);
             let lasts = window >= LASTS.0.max((LASTS.1 as f64 * self.pace.step()) as usize);
+            let own = !verdict.is_brief(&member.facts.row()) && self.may_be_waited_for(gpu, window, fall);
+            let clear = !matches!(verdict.cause, Cause::ClockLock | Cause::Unknown);
+            let told = of_links || lasts && clear && own && blind;
             let with_it = |since| self.counted_since(since).abs_diff(slower_for) <= self.pace.unit() + SLACK;
             let keeps = |rate| lasts && member.facts.keeps_growing(rate) && member.facts.grows_since(rate).is_some_and(with_it);
-            (of_links && tells(&verdict, &member.facts.row(), keeps)).then_some(verdict)
+            (told && tells(&verdict, &member.facts.row(), keeps)).then_some(verdict)
         })?;
         // Both at the same time: who was blamed for it then is so for as long as it lasts.
-        if self.blamed != Some(holder.node) && !self.speed.was_healthy_before(window, fall) {
+        if self.blamed != Some(holder.node) && !speed.was_healthy_before(window, fall) {
             return None;
         }
         let mut finding = self.of_holder(job, at, input, holder, peers.now);
@@ -88,6 +104,12 @@ impl JobJudge {
         let since = self.times.get(self.times.len().saturating_sub(window)).copied().unwrap_or(input.second);
         finding.since = Micros(since * 1_000_000);
         Some(finding)
+    }
+
+    /// False: it has been seen to wait for others. (By power a board that is held below the others would seem to.)
+    fn may_be_waited_for(&self, gpu: u32, window: usize, fall: f64) -> bool {
+        let by_power = self.known(gpu).facts.row()[Fact::SmActive as usize].is_nan();
+        by_power || self.members.trace(gpu).mean(window) > -WAITS * fall
     }
 
     /// Counted seconds since that one.

@@ -3,6 +3,7 @@
 use super::job::{Input, JobJudge, LARGE, PEERS};
 use super::reference::{self, Unit};
 use super::roster::rearranged;
+use super::speed::Speed;
 use super::trace::KEEP;
 use super::{median, occupancy};
 use crate::fleet::{GpuMetric, GpuSlot};
@@ -31,6 +32,41 @@ pub(super) struct Moment {
     /// Of who computes most.
     #[serde(default)]
     most: f64,
+    #[serde(default)]
+    work: Work,
+}
+
+/// What a job does in a second, the median of its members: no measure of time, but it falls as the job's speed does, whatever spinning looks like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(super) enum Work {
+    #[default]
+    Unknown,
+    /// Share of time in which tensor cores are busy.
+    Tensor(f64),
+    /// Watts of a board, where nothing tells its activity.
+    Power(f64),
+}
+
+impl Work {
+    fn of(tensor: &mut [f64], watts: &mut [f64]) -> Self {
+        match () {
+            () if !tensor.is_empty() => Self::Tensor(median(tensor)),
+            () if !watts.is_empty() => Self::Power(median(watts)),
+            () => Self::Unknown,
+        }
+    }
+
+    fn value(self) -> Option<f64> {
+        match self {
+            Self::Tensor(value) | Self::Power(value) => Some(value),
+            Self::Unknown => None,
+        }
+    }
+
+    /// None: it is not known now.
+    fn is_like(self, other: Self) -> Option<bool> {
+        (self != Self::Unknown).then(|| std::mem::discriminant(&self) == std::mem::discriminant(&other))
+    }
 }
 
 impl JobJudge {
@@ -40,6 +76,7 @@ impl JobJudge {
             |metric: GpuMetric, gpu: GpuSlot| input.gpus.column(metric as usize).get(gpu.0 as usize).copied().unwrap_or(f64::NAN);
         let mut moment = Moment { second: input.second, ..Moment::default() };
         let (mut busy, mut occupied, mut here) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut tensor, mut power) = (Vec::new(), Vec::new());
         // One may have gone and another have come.
         if !self.members.slots().iter().eq(input.members.iter().map(|gpu| &gpu.0)) {
             let was = self.members.follow(input.members.iter().map(|gpu| gpu.0).collect());
@@ -72,11 +109,17 @@ impl JobJudge {
                     occupied.pop();
                     continue;
                 }
+                let watts = input.power.get(gpu.0 as usize).map_or(f64::NAN, |&watts| f64::from(watts));
+                let active = value(GpuMetric::TensorActive, gpu);
+                match value(GpuMetric::SmActive, gpu).is_nan() {
+                    false if !active.is_nan() => tensor.push(active),
+                    true if !watts.is_nan() => power.push(watts),
+                    _ => {}
+                }
                 // Of a large job each node's facts are taken every other second: it is enough, and half of the work.
                 if large && (input.second + i64::from(node.0)) % 2 == 0 {
                     continue;
                 }
-                let watts = input.power.get(gpu.0 as usize).map_or(f64::NAN, |&watts| f64::from(watts));
                 let node = input.nodes.map(|nodes| (nodes, node.0 as usize));
                 known.facts.take(input.second, input.gpus, gpu.0 as usize, node, watts, share);
             }
@@ -90,6 +133,7 @@ impl JobJudge {
         if busy.len() < PEERS {
             return None;
         }
+        moment.work = Work::of(&mut tensor, &mut power);
         moment.most = busy.iter().copied().fold(0.0, f64::max);
         (moment.busy, moment.middle) = (median(&mut busy), median(&mut occupied));
         moment.units.sort_by(|a, b| a.1.total_cmp(&b.1));
@@ -164,9 +208,22 @@ impl JobJudge {
         self.nodes.push(nodes.into_iter());
         moment.units.iter().for_each(|&(node, _, value)| self.roles.take(node, value - moment.middle));
         self.speed.push(moment.middle);
+        self.push_work(moment.work);
         if self.times.len() == KEEP {
             self.times.pop_front();
         }
         self.times.push_back(moment.second);
+    }
+
+    /// Another measure begins anew; without any the last value stands.
+    fn push_work(&mut self, work: Work) {
+        match work.is_like(self.work_now) {
+            Some(true) => self.work_now = work,
+            Some(false) => (self.work, self.work_now) = (Speed::default(), work),
+            None => {}
+        }
+        if let Some(value) = self.work_now.value() {
+            self.work.push(value);
+        }
     }
 }

@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 pub const SPINNING: f64 = 0.18;
 /// SM activity of a GPU that computes.
 pub const COMPUTING: f64 = 0.92;
-/// Power of an H100 that spins, and that computes, watts (same section): where [`Dwell`] begins.
-const SPINNING_WATTS: f32 = 150.0;
-const COMPUTING_WATTS: f32 = 550.0;
+/// Power of a board that spins, and that computes, as shares of its limit: an H100 of 700 W takes 150 and 550 (same section). Where [`Dwell`] begins.
+const SPINNING_POWER: f32 = 0.21;
+const COMPUTING_POWER: f32 = 0.79;
+/// The limit of a board that tells none, watts.
+const LIMIT: f32 = 700.0;
 /// Samples with which the two levels follow.
 const FOLLOW: f32 = 1.0 / 200.0;
 
@@ -37,21 +39,22 @@ pub const DWELL: usize = GpuMetric::COUNT;
 
 /// The two levels between which a GPU's power goes up and down within a step. Spinning and computing differ by a factor of three
 /// or more, so a sample is one or the other; at which level it computes (its clock) does not matter.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct Dwell {
+    /// Both 0: the board's limit is not known yet.
     low: f32,
     high: f32,
 }
 
-impl Default for Dwell {
-    fn default() -> Self {
-        Self { low: SPINNING_WATTS, high: COMPUTING_WATTS }
-    }
-}
-
 impl Dwell {
-    /// Whether it computes, by one sample.
-    pub fn take(&mut self, watts: f32) -> bool {
+    /// Whether it computes, by one sample. `limit`: the board's power limit, watts; NaN: not known.
+    pub fn take(&mut self, watts: f32, limit: f32) -> bool {
+        if self.high == 0.0 && limit > 0.0 {
+            (self.low, self.high) = (SPINNING_POWER * limit, COMPUTING_POWER * limit);
+        }
+        if self.high == 0.0 {
+            return watts > 0.5 * LIMIT;
+        }
         let computes = watts > (self.low + self.high) / 2.0;
         let level = if computes { &mut self.high } else { &mut self.low };
         *level += FOLLOW * (watts - *level);
@@ -73,9 +76,13 @@ mod tests {
 
     #[test]
     fn power_dwells_at_two_levels_whatever_they_are() {
-        let mut dwell = Dwell::default();
-        let computed = (0..4000).filter(|sample| dwell.take(if sample % 10 < 7 { 420.0 } else { 190.0 })).count();
-        assert_eq!(computed, 2800);
-        assert!((dwell.high - 420.0).abs() < 1.0 && (dwell.low - 190.0).abs() < 2.0);
+        for (limit, high, low) in [(700.0, 420.0, 190.0), (400.0, 330.0, 95.0), (1000.0, 820.0, 330.0)] {
+            let mut dwell = Dwell::default();
+            let computed = (0..4000).filter(|sample| dwell.take(if sample % 10 < 7 { high } else { low }, limit)).count();
+            assert_eq!(computed, 2800, "{limit}");
+            // Not before the limit is known.
+            assert!(!Dwell::default().take(low, f32::NAN) && Dwell::default().take(420.0, f32::NAN));
+            assert!((dwell.high - high).abs() < 1.0 && (dwell.low - low).abs() < 2.0);
+        }
     }
 }

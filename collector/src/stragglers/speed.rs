@@ -50,7 +50,7 @@ impl Speed {
 
     /// Offsets are known: so is the speed, if nobody was slow meanwhile.
     pub fn begin(&mut self, healthy: bool, seconds: usize) {
-        if healthy {
+        if healthy && self.trace().len() >= seconds {
             self.healthy = Some(self.trace().mean(seconds));
             self.lessons = seconds as f64;
         }

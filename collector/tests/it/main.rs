@@ -9,6 +9,7 @@ mod commands;
 mod judge;
 mod malformed;
 mod onset;
+mod otherhand;
 mod recorder;
 mod recording;
 mod report;

@@ -1,6 +1,6 @@
 //! The flight recorder: what agents send is in closed files, once, whatever happens.
 
-mod contract;
+pub(crate) mod contract;
 pub(crate) mod full_disk;
 mod kill;
 pub(crate) mod process;
@@ -67,7 +67,7 @@ fn files(folder: &Path, prefix: &str) -> Vec<PathBuf> {
     files
 }
 
-fn read(file: &Path) -> Vec<RecordBatch> {
+pub(crate) fn read(file: &Path) -> Vec<RecordBatch> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(file).unwrap()).unwrap();
     builder.build().unwrap().map(Result::unwrap).collect()
 }

@@ -13,12 +13,12 @@ use gridstep_wire::pb::agent_message::Kind;
 use std::collections::BTreeMap;
 
 /// (column, type) of the table under a heading of the contract that begins so.
-fn table(text: &str, heading: &str) -> BTreeMap<String, String> {
+pub(crate) fn table(text: &str, heading: &str) -> BTreeMap<String, String> {
     let section = text.split("\n## ").find(|section| section.starts_with(heading)).unwrap();
     rows(section)
 }
 
-fn rows(section: &str) -> BTreeMap<String, String> {
+pub(crate) fn rows(section: &str) -> BTreeMap<String, String> {
     let lines = section.lines().filter(|line| line.starts_with("| ") && !line.starts_with("|---"));
     let cells = lines.map(|line| line.split('|').map(str::trim).collect::<Vec<_>>());
     cells
@@ -26,7 +26,7 @@ fn rows(section: &str) -> BTreeMap<String, String> {
         .collect()
 }
 
-fn told(of: &DataType) -> String {
+pub(crate) fn told(of: &DataType) -> String {
     match of {
         DataType::Timestamp(TimeUnit::Microsecond, Some(zone)) => format!("timestamp[us, {zone}]"),
         DataType::Dictionary(..) => "string (dictionary)".into(),
