@@ -7,6 +7,7 @@
 mod declared;
 mod decode;
 mod put;
+mod service;
 mod stream;
 
 pub use declared::{Declared, Identity};
@@ -16,21 +17,14 @@ pub use put::put_batch;
 
 use crate::live;
 use crate::metrics::Metrics;
-use gridstep_wire::pb::telemetry_server::{Telemetry, TelemetryServer};
-use gridstep_wire::pb::{AgentMessage, CollectorMessage};
 use std::sync::Arc;
 use tokio::sync::{Semaphore, mpsc};
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
 
 /// A larger message is refused.
 pub(crate) const MAX_MESSAGE_BYTES: u32 = 4 << 20;
 
-/// Messages to an agent that wait for the network; acknowledgements coalesce before they get here.
-const OUTBOUND_MESSAGES: usize = 4;
-
-/// Serves [`Telemetry`].
+/// The service that agents speak to ([`service`]).
 #[derive(Clone)]
 pub(crate) struct Ingest {
     pub(crate) live: mpsc::Sender<live::Message>,
@@ -40,23 +34,6 @@ pub(crate) struct Ingest {
     /// One batch of all backlogs is decoded or waits for the judging at a time: what is live goes first.
     pub(crate) backlog_turn: Arc<Semaphore>,
     pub(crate) stop: CancellationToken,
-}
-
-impl Ingest {
-    pub(crate) fn into_service(self) -> TelemetryServer<Self> {
-        TelemetryServer::new(self).max_decoding_message_size(MAX_MESSAGE_BYTES as usize)
-    }
-}
-
-#[tonic::async_trait]
-impl Telemetry for Ingest {
-    type StreamStream = ReceiverStream<Result<CollectorMessage, Status>>;
-
-    async fn stream(&self, request: Request<Streaming<AgentMessage>>) -> Result<Response<Self::StreamStream>, Status> {
-        let (outbound, answers) = mpsc::channel(OUTBOUND_MESSAGES);
-        tokio::spawn(stream::serve(self.clone(), request.into_inner(), outbound));
-        Ok(Response::new(ReceiverStream::new(answers)))
-    }
 }
 
 /// What an agent did wrong; told to it, and counted by its name.

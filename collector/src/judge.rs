@@ -18,7 +18,7 @@ pub use learned::Lesson;
 pub use swings::{FeederPower, Figure, LevelPower, Levels};
 
 use crate::align::power::PowerGrid;
-use crate::align::seconds::{Merge, SecondGrid};
+use crate::align::seconds::{Merge, SecondGrid, Values};
 use crate::align::{AlignConfig, TICK_US};
 use crate::fleet::{Fleet, GpuMetric, GpuSlot, JobSlot, MeterSlot, NodeMetric, NodeSlot, Place};
 use crate::incidents::{Book, Incident, Lemon, Lemons};
@@ -228,6 +228,11 @@ impl Judge {
         self.tick = Some(next.max(due + 1));
     }
 
+    /// Whether [`Self::advance`] would look at what has come.
+    pub fn is_due(&self, now: Micros) -> bool {
+        self.tick.is_none_or(|next| now.0.div_euclid(TICK_US) >= next)
+    }
+
     /// Goes on under another configuration or topology. Incidents, the fleet and what was learned of it stay; what was
     /// measured on another basis does not.
     pub fn reconfigure(&mut self, config: JudgeConfig, topology: &[Place]) {
@@ -287,11 +292,10 @@ impl Judge {
         self.gpu_seconds.put(gpu.0 as usize, metric as usize, ts, metric.as_recorded(value));
     }
 
-    /// Several metrics of a GPU at the same instant, as [`Self::put_gpu`] takes them one by one; NaN: it says nothing of that.
-    #[inline]
-    pub fn put_gpu_row(&mut self, gpu: GpuSlot, ts: Micros, values: impl Iterator<Item = (GpuMetric, f64)>) {
-        let values = values.map(|(metric, value)| (metric as usize, metric.as_recorded(value)));
-        self.gpu_seconds.put_row(gpu.0 as usize, ts, values);
+    /// Several metrics of several GPUs, each read at an instant, as [`Self::put_gpu`] takes them one by one. By column: metric, and the value of each row;
+    /// NaN: it says nothing of that.
+    pub fn put_gpu_rows<'a>(&mut self, rows: &[(usize, Micros)], columns: impl Iterator<Item = (GpuMetric, &'a [f64])> + Clone) {
+        self.gpu_seconds.put_rows(rows, columns.map(|(metric, values)| (metric as usize, AsRecorded(metric, values))));
     }
 
     pub fn put_node(&mut self, node: NodeSlot, metric: NodeMetric, ts: Micros, value: f64) {
@@ -421,6 +425,16 @@ impl Judge {
         let boards: f64 = (0..self.fleet.gpus().len()).map(limit).sum();
         // A fleet known by its nodes alone: 10.2 kW is the rating of a node of eight (facts/power-swings.md §4).
         if boards > 0.0 { boards } else { 10_200.0 * self.fleet.nodes().len() as f64 }
+    }
+}
+
+/// Values of a metric, see [`GpuMetric::as_recorded`].
+struct AsRecorded<'a>(GpuMetric, &'a [f64]);
+
+impl Values for AsRecorded<'_> {
+    #[inline]
+    fn value(&self, row: usize) -> f64 {
+        self.0.as_recorded(self.1[row])
     }
 }
 

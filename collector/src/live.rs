@@ -10,7 +10,7 @@ mod saving;
 mod swings;
 mod view;
 
-pub(crate) use nodes::{Acked, Full, Joined, Joining};
+pub(crate) use nodes::{Acked, Full, Joined, Joining, StreamId};
 pub(crate) use swings::{SwingsView, TurnView};
 pub(crate) use view::{GpuCell, NodeView, View};
 
@@ -55,8 +55,7 @@ pub(crate) enum Message {
     },
     /// The stream has ended.
     Leave {
-        node: String,
-        stream: u64,
+        stream: StreamId,
     },
     Identify {
         node: String,
@@ -64,8 +63,7 @@ pub(crate) enum Message {
         backlog: bool,
     },
     Batch {
-        node: String,
-        stream: u64,
+        stream: StreamId,
         batch: Decoded,
         /// Of a backlog: let go of when the batch has been taken.
         turn: Option<OwnedSemaphorePermit>,
@@ -230,14 +228,14 @@ impl Live {
                 // Fails when the stream has gone meanwhile: its successor joins over it.
                 let _ = reply.send(joined);
             }
-            Message::Leave { node, stream } => self.nodes.leave(&node, stream),
+            Message::Leave { stream } => self.nodes.leave(stream),
             Message::Identify { node, gpus, backlog } => {
                 if !backlog {
                     self.identify(&node, &gpus);
                 }
                 self.recording.iter().for_each(|recording| recording.identify(node.clone(), backlog, gpus.clone()));
             }
-            Message::Batch { node, stream, batch, turn: _turn } => self.batch(node, stream, batch),
+            Message::Batch { stream, batch, turn: _turn } => self.batch(stream, batch),
         }
     }
 
@@ -259,11 +257,11 @@ impl Live {
         }
     }
 
-    fn batch(&mut self, node: String, stream: u64, batch: Decoded) {
+    fn batch(&mut self, stream: StreamId, batch: Decoded) {
         let now = Micros::now().max(self.arrived_at + 1);
         self.arrived_at = now;
         let mut judged = false;
-        match self.nodes.accept(&node, stream, batch.sequence, batch.samples, now) {
+        match self.nodes.accept(stream, batch.sequence, batch.samples, now) {
             nodes::Accepted::New { slot, lost } => {
                 match slot {
                     Some(slot) => {
@@ -281,9 +279,9 @@ impl Live {
             nodes::Accepted::Again => self.metrics.duplicate_batches.inc(),
             nodes::Accepted::Replaced => {}
         }
-        self.nodes.acknowledge(&node, stream, batch.samples, now);
+        self.nodes.acknowledge(stream, batch.samples, now);
         if let Some(recording) = &mut self.recording
-            && let Some((spool, backlog)) = self.nodes.spool(&node, stream)
+            && let Some(nodes::Source { node, spool, backlog }) = self.nodes.source(stream)
         {
             recording.offer(Given::new(node, spool, backlog, now, batch), judged);
         }

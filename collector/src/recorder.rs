@@ -100,7 +100,7 @@ pub(crate) struct Standing {
 /// A batch for the recorder.
 #[derive(Debug)]
 pub(crate) struct Given {
-    pub(crate) node: String,
+    pub(crate) node: Arc<str>,
     pub(crate) spool: u64,
     pub(crate) backlog: bool,
     pub(crate) arrived_at: Micros,
@@ -111,7 +111,7 @@ pub(crate) struct Given {
 }
 
 impl Given {
-    pub(crate) fn new(node: String, spool: u64, backlog: bool, arrived_at: Micros, batch: Decoded) -> Self {
+    pub(crate) fn new(node: Arc<str>, spool: u64, backlog: bool, arrived_at: Micros, batch: Decoded) -> Self {
         let rows = batch.tables.iter().map(|table| table.rows.len() * (1 + table.columns.len()));
         let weight = 1 + rows.sum::<usize>() + batch.events.len();
         Self { node, spool, backlog, arrived_at, batch, epoch: 0, weight }

@@ -1,5 +1,6 @@
 //! The running collector: its listeners, its tasks, and their end.
 
+mod intake;
 mod listen;
 
 use crate::alerts;
@@ -73,7 +74,7 @@ impl Server {
             Ingest { live: sender, metrics: metrics.clone(), instance: instance(), backlog_turn, stop: edge_stop.clone() };
         let router = Web { view: view.clone(), metrics, history }.into_router();
         let edge = vec![
-            tokio::spawn(listen::serve_grpc(builder, grpc, ingest, edge_stop.clone())),
+            tokio::spawn(intake::serve(builder, grpc, ingest, edge_stop.clone())),
             tokio::spawn(listen::serve_http(http, router, edge_stop.clone())),
         ];
         info!(grpc = %grpc_address, http = %http_address, "collector listens");

@@ -14,6 +14,8 @@ use std::sync::Arc;
 /// The last letter is the version of the envelope.
 const MAGIC: &[u8; 8] = b"GRIDSTP1";
 const HEADER_BYTES: usize = 8 + 4;
+/// So much is written at once.
+const BUFFER_BYTES: usize = 1 << 16;
 
 /// A numbering of an agent's batches, and how far it has been taken.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,12 +80,13 @@ pub(crate) struct Snapshot {
 pub(crate) fn encode(snapshot: &Snapshot, out: &mut (impl Write + Seek)) -> io::Result<u64> {
     let Snapshot { basis, nodes, judge, announced } = snapshot;
     out.write_all(&[0; HEADER_BYTES])?;
-    let mut body = Summed { out, sum: crc32fast::Hasher::new(), bytes: 0 };
+    let mut body = Summed { out, buffer: Vec::with_capacity(BUFFER_BYTES), sum: crc32fast::Hasher::new(), bytes: 0 };
     let saved = Saved { basis: basis.as_ref(), nodes, judge, announced };
     ciborium::into_writer(&saved, &mut body).map_err(|error| match error {
         ciborium::ser::Error::Io(error) => error,
         ciborium::ser::Error::Value(fault) => io::Error::other(format!("encode checkpoint: {fault}")),
     })?;
+    body.pass()?;
     let Summed { sum, bytes, .. } = body;
     out.rewind()?;
     out.write_all(MAGIC)?;
@@ -92,23 +95,39 @@ pub(crate) fn encode(snapshot: &Snapshot, out: &mut (impl Write + Seek)) -> io::
     Ok(HEADER_BYTES as u64 + bytes)
 }
 
-/// Sums up what goes through it.
+/// Sums up what goes through it, much at once: it comes number by number.
 struct Summed<'a, W> {
     out: &'a mut W,
+    buffer: Vec<u8>,
     sum: crc32fast::Hasher,
     bytes: u64,
 }
 
+impl<W: Write> Summed<'_, W> {
+    #[cold]
+    fn pass(&mut self) -> io::Result<()> {
+        self.sum.update(&self.buffer);
+        self.bytes += self.buffer.len() as u64;
+        self.out.write_all(&self.buffer)?;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
 impl<W: Write> Write for Summed<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.out.write(bytes)?;
-        self.sum.update(&bytes[..written]);
-        self.bytes += written as u64;
-        Ok(written)
+        self.write_all(bytes)?;
+        Ok(bytes.len())
+    }
+
+    #[inline]
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= BUFFER_BYTES { self.pass() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
+        Ok(())
     }
 }
 

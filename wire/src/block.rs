@@ -98,29 +98,41 @@ pub enum BlockError {
 /// Checks the shape of a block: afterwards [`rows`] and [`values`] agree in length.
 pub fn validate(block: &pb::Block) -> Result<(), BlockError> {
     let rows = block.dt_us.len();
-    let entities = block.entity.len();
-    if !block.run.is_empty() && block.run.len() != entities {
-        return Err(BlockError::Runs { entities, runs: block.run.len() });
+    let sum = block.run.iter().map(|&run| u64::from(run)).sum();
+    check_runs(block.entity.len(), block.run.len(), sum, rows)?;
+    block.columns.iter().try_for_each(|column| check_column(column.metric, &column.absent, column.delta.len(), rows))
+}
+
+/// `sum`: rows of all `runs`.
+pub(crate) fn check_runs(entities: usize, runs: usize, sum: u64, rows: usize) -> Result<(), BlockError> {
+    if runs != 0 && runs != entities {
+        return Err(BlockError::Runs { entities, runs });
     }
-    let runs = if block.run.is_empty() { entities as u64 } else { block.run.iter().map(|&run| u64::from(run)).sum() };
+    let runs = if runs == 0 { entities as u64 } else { sum };
     if runs != rows as u64 {
         return Err(BlockError::Rows { runs, rows });
     }
-    block.columns.iter().try_for_each(|column| validate_column(column, rows))
+    Ok(())
 }
 
-fn validate_column(column: &pb::Column, rows: usize) -> Result<(), BlockError> {
-    let (metric, bytes) = (column.metric, column.absent.len());
+pub(crate) fn check_column(metric: u32, absent: &[u8], values: usize, rows: usize) -> Result<(), BlockError> {
+    let bytes = absent.len();
     if bytes != 0 && bytes != rows.div_ceil(8) {
         return Err(BlockError::Bitmap { metric, bytes, rows });
     }
-    let absent: usize = column.absent.iter().map(|byte| byte.count_ones() as usize).sum();
-    let tail_clear = rows.is_multiple_of(8) || column.absent.last().is_none_or(|&last| last >> (rows % 8) == 0);
-    let (values, present) = (column.delta.len(), rows.saturating_sub(absent));
+    let count: usize = absent.iter().map(|byte| byte.count_ones() as usize).sum();
+    let tail_clear = rows.is_multiple_of(8) || absent.last().is_none_or(|&last| last >> (rows % 8) == 0);
+    let present = rows.saturating_sub(count);
     if !tail_clear || values != present {
         return Err(BlockError::Values { metric, values, present });
     }
     Ok(())
+}
+
+/// Whether a bitmap has the row's bit.
+#[inline]
+pub(crate) fn is_set(bitmap: &[u8], row: usize) -> bool {
+    bitmap.get(row / 8).is_some_and(|byte| byte >> (row % 8) & 1 == 1)
 }
 
 /// Entity and stamp (microseconds since the epoch) of each row of a valid block.
@@ -139,8 +151,7 @@ pub fn values(column: &pb::Column, rows: usize) -> impl Iterator<Item = Option<i
     let mut deltas = column.delta.iter();
     let mut last = 0i64;
     (0..rows).map(move |row| {
-        let absent = column.absent.get(row / 8).is_some_and(|byte| byte >> (row % 8) & 1 == 1);
-        if absent {
+        if is_set(&column.absent, row) {
             return None;
         }
         last = last.wrapping_add(*deltas.next()?);

@@ -2,10 +2,11 @@
 //!
 //! The protocol itself is `proto/telemetry.proto`; [`pb`] is generated from it (`tests/generated.rs` keeps the two alike).
 //! Beside it stand what both ends must agree on: the [`catalog`] of metrics, the packing of samples into columns
-//! ([`block`]), bits of NVML's event reasons ([`reasons`]), and stamps ([`Micros`]).
+//! ([`block`]), which a collector reads where they lie ([`packed`]), bits of NVML's event reasons ([`reasons`]), and stamps ([`Micros`]).
 
 pub mod block;
 pub mod catalog;
+pub mod packed;
 pub mod reasons;
 mod time;
 

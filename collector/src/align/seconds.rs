@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 /// Seconds held open at most.
 const RING: i64 = 64;
 const SECOND_US: i64 = 1_000_000;
+/// Rows that are put at once at most.
+const AT_ONCE: usize = 512;
 
 /// How several values of one second become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,22 +62,33 @@ impl Second {
     #[inline]
     fn merge(&mut self, slot: usize, metric: usize, value: f64, how: Merge) {
         let cell = &mut self.columns[metric][slot];
-        *cell = match how {
-            Merge::Mean => {
-                let count = &mut self.counts[metric][slot];
-                *count = count.saturating_add(1);
-                if cell.is_nan() { value } else { *cell + (value - *cell) / f64::from(*count) }
-            }
-            _ if cell.is_nan() => value,
-            Merge::Any => ((*cell as u64) | (value as u64)) as f64,
-            Merge::Last => value,
-        };
+        match how {
+            Merge::Mean => mean(cell, &mut self.counts[metric][slot], value),
+            Merge::Any => any(cell, value),
+            Merge::Last => *cell = value,
+        }
     }
 
     /// A metric's column, by slot.
     pub fn column(&self, metric: usize) -> &[f64] {
         &self.columns[metric]
     }
+}
+
+#[inline]
+fn mean(cell: &mut f64, count: &mut u16, value: f64) {
+    *count = count.saturating_add(1);
+    *cell = if cell.is_nan() { value } else { *cell + (value - *cell) / f64::from(*count) };
+}
+
+#[inline]
+fn any(cell: &mut f64, value: f64) {
+    *cell = if cell.is_nan() { value } else { ((*cell as u64) | (value as u64)) as f64 };
+}
+
+/// A column of what is put; a value that is not finite is none.
+pub trait Values {
+    fn value(&self, row: usize) -> f64;
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -105,20 +118,53 @@ impl SecondGrid {
         self.put_beside(slot, metric, ts, value);
     }
 
-    /// Several metrics of a slot at the same instant, as [`Self::put`] takes them one by one.
-    #[inline]
-    pub fn put_row(&mut self, slot: usize, ts: Micros, values: impl Iterator<Item = (usize, f64)>) {
-        let second = ts.0.div_euclid(SECOND_US);
-        let mut values = values.filter(|(_, value)| value.is_finite());
-        if self.slots <= slot || self.ring.peek(second).is_none() {
-            return values.for_each(|(metric, value)| self.put(slot, metric, ts, value));
+    /// Several metrics of several slots, each read at an instant, as [`Self::put`] takes them one by one. By column: metric, and the value of each row.
+    pub fn put_rows<V: Values>(&mut self, rows: &[(usize, Micros)], columns: impl Iterator<Item = (usize, V)> + Clone) {
+        let mut first = 0;
+        while let Some(&(slot, ts)) = rows.get(first) {
+            let second = ts.0.div_euclid(SECOND_US);
+            let is_open = self.ring.peek(second).is_some();
+            let of_it = |&&(slot, ts): &&(usize, Micros)| slot < self.slots && ts.0.div_euclid(SECOND_US) == second;
+            let count = if is_open { rows[first..].iter().take(AT_ONCE).take_while(of_it).count() } else { 0 };
+            if count == 0 {
+                let values = columns.clone().map(|(metric, values)| (metric, values.value(first)));
+                values.for_each(|(metric, value)| self.put(slot, metric, ts, value));
+                first += 1;
+                continue;
+            }
+            self.put_open(second, &rows[first..first + count], columns.clone(), first);
+            first += count;
         }
-        let Some((metric, value)) = values.next() else { return };
-        self.last_ts[slot] = self.last_ts[slot].max(ts);
+    }
+
+    /// Rows of a second that is open, from the `first` on of the columns.
+    #[inline]
+    fn put_open<V: Values>(
+        &mut self,
+        second: i64,
+        rows: &[(usize, Micros)],
+        columns: impl Iterator<Item = (usize, V)>,
+        first: usize,
+    ) {
         let Some(open) = self.ring.peek_mut(second) else { return };
-        open.instants[slot] = (ts.0 - second * SECOND_US) as f32 * 1e-6;
-        open.merge(slot, metric, value, self.merge[metric]);
-        values.for_each(|(metric, value)| open.merge(slot, metric, value, self.merge[metric]));
+        let mut said = [false; AT_ONCE];
+        for (metric, values) in columns {
+            let (column, counts) = (&mut open.columns[metric], &mut open.counts[metric]);
+            let values = (first..).map(|row| values.value(row)).zip(rows).zip(&mut said);
+            let values = values.filter(|((value, _), _)| value.is_finite()).map(|((value, (slot, _)), said)| {
+                *said = true;
+                (*slot, value)
+            });
+            match self.merge[metric] {
+                Merge::Mean => values.for_each(|(slot, value)| mean(&mut column[slot], &mut counts[slot], value)),
+                Merge::Any => values.for_each(|(slot, value)| any(&mut column[slot], value)),
+                Merge::Last => values.for_each(|(slot, value)| column[slot] = value),
+            }
+        }
+        for (&(slot, ts), _) in rows.iter().zip(said).filter(|(_, said)| *said) {
+            self.last_ts[slot] = self.last_ts[slot].max(ts);
+            open.instants[slot] = (ts.0 - second * SECOND_US) as f32 * 1e-6;
+        }
     }
 
     /// The same of a source that is ahead of the slot's others: it does not say that they have passed.
@@ -192,5 +238,51 @@ impl SecondGrid {
 
     pub fn set_watermark(&mut self, watermark_us: i64) {
         self.watermark_us = watermark_us;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    impl Values for &[f64] {
+        fn value(&self, row: usize) -> f64 {
+            self[row]
+        }
+    }
+
+    const MERGES: [Merge; 3] = [Merge::Mean, Merge::Any, Merge::Last];
+
+    /// What there is of all seconds, NaN as text is equal to NaN.
+    fn finished(mut grid: SecondGrid) -> String {
+        let mut seconds = Vec::new();
+        grid.finish(Micros(1 << 50), |second, columns| seconds.push((second, columns)));
+        format!("{seconds:?} {:?} {} {}", grid.last_ts, grid.late(), grid.ahead())
+    }
+
+    proptest! {
+        #[test]
+        fn rows_go_in_as_their_values_would_one_by_one(
+            parts in proptest::collection::vec(
+                proptest::collection::vec((0..90usize, 0..70_000_000i64, proptest::collection::vec(proptest::option::of(0..9i32), 3)), 0..150),
+                0..4,
+            ),
+        ) {
+            let grid = || SecondGrid::new(MERGES.to_vec(), 3_000_000);
+            let (mut one, mut all) = (grid(), grid());
+            for mut part in parts {
+                // As sweeps have it: many of one second, those that are not come between.
+                part.iter_mut().enumerate().for_each(|(row, (_, ts, _))| if row % 7 > 0 { *ts = *ts % 1_500_000 + 5_000_000 });
+                let rows: Vec<(usize, Micros)> = part.iter().map(|(slot, ts, _)| (*slot, Micros(*ts))).collect();
+                let value = |row: &(usize, i64, Vec<Option<i32>>), metric: usize| row.2[metric].map_or(f64::NAN, f64::from);
+                let columns: Vec<Vec<f64>> = (0..3).map(|metric| part.iter().map(|row| value(row, metric)).collect()).collect();
+                all.put_rows(&rows, columns.iter().map(Vec::as_slice).enumerate());
+                for (row, (slot, ts)) in rows.iter().enumerate() {
+                    columns.iter().enumerate().for_each(|(metric, column)| one.put(*slot, metric, *ts, column[row]));
+                }
+            }
+            prop_assert_eq!(finished(one), finished(all));
+        }
     }
 }

@@ -3,7 +3,8 @@
 use super::Malformed;
 use super::declared::{About, Declared, Metric};
 use crate::fleet::{GpuMetric, NodeMetric};
-use gridstep_wire::{Micros, block, pb};
+use gridstep_wire::packed::{self, Irregular};
+use gridstep_wire::{Micros, pb};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
@@ -106,27 +107,43 @@ pub(crate) struct Event {
 /// When stamps are credible.
 type Span = RangeInclusive<i64>;
 
-/// Checks and decodes a batch that arrives now; `oldest` is how long ago its rows may have been stamped.
-pub fn decode(batch: &pb::Batch, declared: &Declared, now: Micros, oldest: Duration) -> Result<Decoded, Malformed> {
+/// Why a batch is not taken.
+enum Fault {
+    /// It cannot be read where it lies.
+    Irregular,
+    /// What is wrong with it.
+    Refused(String),
+}
+
+impl From<Irregular> for Fault {
+    fn from(_: Irregular) -> Self {
+        Self::Irregular
+    }
+}
+
+impl From<String> for Fault {
+    fn from(fault: String) -> Self {
+        Self::Refused(fault)
+    }
+}
+
+/// Checks and decodes a batch that arrives now, from its bytes in the message; `oldest` is how long ago its rows may have been stamped.
+pub fn decode(bytes: &[u8], declared: &Declared, now: Micros, oldest: Duration) -> Result<Decoded, Malformed> {
     let dated = now.0.saturating_sub(i64::try_from(oldest.as_micros()).unwrap_or(i64::MAX))..=now.0.saturating_add(NEWEST_US);
-    let sequence = batch.sequence;
-    let malformed = |fault| Malformed::Batch { sequence, fault };
-    if sequence == 0 {
-        return Err(malformed("its sequence is 0".into()));
+    let mut decoded = Decoded::default();
+    let mut done = decoded.batch(bytes, declared, &dated);
+    if let Err(Fault::Irregular) = done {
+        // Or of an encoder that is not ours.
+        let regular = packed::regular(bytes).map_err(|fault| Malformed::Batch { sequence: 0, fault: fault.to_string() })?;
+        decoded = Decoded::default();
+        done = decoded.batch(&regular, declared, &dated);
     }
-    let rows: usize = batch.blocks.iter().map(|block| block.dt_us.len()).sum();
-    if rows > MAX_ROWS {
-        return Err(malformed(format!("{rows} rows are more than {MAX_ROWS}")));
-    }
-    let mut decoded = Decoded { sequence, ..Decoded::default() };
-    for (index, block) in batch.blocks.iter().enumerate() {
-        let table = decoded.table(block, batch.base_us, declared, &dated);
-        let table = table.map_err(|fault| malformed(format!("block {index}: {fault}")))?;
-        decoded.tables.push(table);
-    }
-    for event in &batch.events {
-        decoded.event(event, batch.base_us, declared, &dated).map_err(malformed)?;
-    }
+    let sequence = decoded.sequence;
+    let refused = |fault| match fault {
+        Fault::Irregular => Irregular.to_string(),
+        Fault::Refused(fault) => fault,
+    };
+    done.map_err(|fault| Malformed::Batch { sequence, fault: refused(fault) })?;
     Ok(decoded)
 }
 
@@ -140,27 +157,52 @@ enum Worth {
 }
 
 impl Decoded {
-    fn table(&mut self, block: &pb::Block, base_us: i64, declared: &Declared, span: &Span) -> Result<Table, String> {
-        block::validate(block).map_err(|fault| fault.to_string())?;
-        let count = block.dt_us.len();
+    fn batch(&mut self, bytes: &[u8], declared: &Declared, span: &Span) -> Result<(), Fault> {
+        let batch = packed::Batch::read(bytes)?;
+        self.sequence = batch.sequence;
+        if batch.sequence == 0 {
+            return Err(Fault::Refused("its sequence is 0".into()));
+        }
+        let mut rows = 0;
+        for (index, block) in batch.blocks().enumerate() {
+            let block = block?;
+            rows += block.rows();
+            if rows > MAX_ROWS {
+                return Err(Fault::Refused(format!("{rows} rows are more than {MAX_ROWS}")));
+            }
+            let table = self.table(&block, batch.base_us, declared, span).map_err(|fault| match fault {
+                Fault::Refused(fault) => Fault::Refused(format!("block {index}: {fault}")),
+                irregular => irregular,
+            })?;
+            self.tables.push(table);
+        }
+        for event in batch.events() {
+            self.event(event?, batch.base_us, declared, span)?;
+        }
+        Ok(())
+    }
+
+    fn table(&mut self, block: &packed::Block<'_>, base_us: i64, declared: &Declared, span: &Span) -> Result<Table, Fault> {
+        block.validate().map_err(|fault| fault.to_string())?;
         let mut table = Table {
-            rows: Vec::with_capacity(count),
+            rows: Vec::with_capacity(block.rows()),
             runs: Vec::with_capacity(block.entity.len()),
-            columns: Vec::with_capacity(block.columns.len()),
-            values: Vec::with_capacity(count * block.columns.len()),
+            columns: Vec::with_capacity(block.column_count()),
+            values: Vec::with_capacity(block.cells()),
             stamp_error_us: block.stamp_error_us,
             jobs: None,
         };
         let worths = self.rows(block, base_us, declared, span, &mut table)?;
-        for (nth, column) in block.columns.iter().enumerate() {
+        let mut last = None;
+        for (nth, column) in block.columns().enumerate() {
+            let column = column?;
             let id = column.metric;
             let metric = declared.metric_of(id).ok_or_else(|| format!("metric {id} is not declared"))?;
             // They mostly come in order.
-            let before = &block.columns[..nth];
-            if before.last().is_some_and(|last| last.metric >= id) && before.iter().any(|other| other.metric == id) {
-                return Err(format!("metric {id} has two columns"));
+            if last.replace(id).is_some_and(|last| last >= id) && is_among(block, nth, id)? {
+                return Err(Fault::Refused(format!("metric {id} has two columns")));
             }
-            self.column(column, metric, declared, &worths, &mut table)?;
+            self.column(&column, metric, declared, &worths, &mut table)?;
         }
         Ok(table)
     }
@@ -168,20 +210,20 @@ impl Decoded {
     /// Rows and runs. Gives what each row's values are worth; empty: all of them are known.
     fn rows(
         &mut self,
-        block: &pb::Block,
+        block: &packed::Block<'_>,
         base_us: i64,
         declared: &Declared,
         span: &Span,
         table: &mut Table,
     ) -> Result<Vec<Worth>, String> {
         let mut worths = Vec::new();
-        let mut dts = block.dt_us.iter();
-        let mut stamp = base_us;
-        for (index, &entity) in block.entity.iter().enumerate() {
+        let mut stamps = block.stamps(base_us);
+        let mut runs = block.run.unsigned();
+        for entity in block.entity.unsigned() {
+            let entity = entity as u32;
             let about = declared.about(entity).ok_or_else(|| format!("entity {entity} is not declared"))?;
-            let run = block.run.get(index).map_or(1, |&run| run as usize);
-            for dt in dts.by_ref().take(run) {
-                stamp = stamp.wrapping_add(*dt);
+            let run = runs.next().map_or(1, |run| run as u32 as usize);
+            for stamp in stamps.by_ref().take(run) {
                 let worth = match (about, span.contains(&stamp)) {
                     (_, false) => Worth::Misdated,
                     (About::Other, true) => Worth::Unknown,
@@ -203,17 +245,17 @@ impl Decoded {
 
     fn column(
         &mut self,
-        column: &pb::Column,
+        column: &packed::Column<'_>,
         metric: &Metric,
         declared: &Declared,
         worths: &[Worth],
         table: &mut Table,
     ) -> Result<(), String> {
         let rows = table.rows.len();
+        let present = column.validate(rows).map_err(|fault| fault.to_string())? as u64;
         let is_judged = metric.gpu.is_some() || metric.node.is_some();
-        let present = column.delta.len() as u64;
         let lost = |worth: Worth| {
-            let values = block::values(column, rows).zip(worths);
+            let values = column.values(rows).zip(worths);
             values.filter(|(value, own)| value.is_some() && **own == worth).count() as u64
         };
         let (unknown, misdated) = if worths.is_empty() { (0, 0) } else { (lost(Worth::Unknown), lost(Worth::Misdated)) };
@@ -224,19 +266,15 @@ impl Decoded {
         }
         if metric.gpu == Some(GpuTarget::Job) {
             let job = |id: i64| declared.job_of(id).ok_or_else(|| format!("job {id} is not declared"));
-            let kept = block::values(column, rows).zip(&table.rows).map(|(value, row)| value.filter(|_| row.is_some()));
+            let kept = column.values(rows).zip(&table.rows).map(|(value, row)| value.filter(|_| row.is_some()));
             table.jobs = Some(kept.map(|id| id.map(job).transpose()).collect::<Result<_, _>>()?);
             return Ok(());
         }
         let first = table.values.len();
-        if column.absent.is_empty() {
-            let mut last = 0i64;
-            table.values.extend(column.delta.iter().map(|&delta| {
-                last = last.wrapping_add(delta);
-                metric.scale(last)
-            }));
+        if column.is_full() {
+            table.values.extend(column.present().map(|value| metric.scale(value)));
         } else {
-            table.values.extend(block::values(column, rows).map(|value| value.map_or(f64::NAN, |value| metric.scale(value))));
+            table.values.extend(column.values(rows).map(|value| value.map_or(f64::NAN, |value| metric.scale(value))));
         }
         let unfit = worths.iter().enumerate().filter(|(_, worth)| **worth != Worth::Known);
         unfit.for_each(|(row, _)| table.values[first + row] = f64::NAN);
@@ -244,7 +282,7 @@ impl Decoded {
         Ok(())
     }
 
-    fn event(&mut self, event: &pb::Event, base_us: i64, declared: &Declared, span: &Span) -> Result<(), String> {
+    fn event(&mut self, event: pb::Event, base_us: i64, declared: &Declared, span: &Span) -> Result<(), String> {
         let entity = event.entity;
         let about = declared.about(entity).ok_or_else(|| format!("entity {entity} of an event is not declared"))?;
         let Some(gpu) = about.gpu() else { return Ok(()) };
@@ -257,9 +295,14 @@ impl Decoded {
             return Ok(());
         }
         let detail = event.detail.chars().take(MAX_DETAIL_CHARS).collect();
-        self.events.push(Event { gpu, at: Micros(at), kind: event.kind.clone(), code: event.code, detail });
+        self.events.push(Event { gpu, at: Micros(at), kind: event.kind, code: event.code, detail });
         Ok(())
     }
+}
+
+/// Whether one of the block's first columns is of the metric.
+fn is_among(block: &packed::Block<'_>, first: usize, metric: u32) -> Result<bool, Irregular> {
+    block.columns().take(first).try_fold(false, |found, column| Ok(found || column?.metric == metric))
 }
 
 #[cfg(test)]
@@ -285,12 +328,13 @@ mod tests {
         declared
     }
 
-    fn batch(rows: &[(u32, i64, [Option<i64>; 3])]) -> pb::Batch {
+    fn batch(rows: &[(u32, i64, [Option<i64>; 3])]) -> Vec<u8> {
         let mut builder = BlockBuilder::new(NOW.0, &[1, 2, 3], 0);
         for (entity, stamp, values) in rows {
             builder.push(*entity, *stamp, *values);
         }
-        pb::Batch { sequence: 1, base_us: NOW.0, blocks: vec![builder.finish()], ..Default::default() }
+        let batch = pb::Batch { sequence: 1, base_us: NOW.0, blocks: vec![builder.finish()], ..Default::default() };
+        batch.encode_to_vec()
     }
 
     #[test]
@@ -339,16 +383,25 @@ mod tests {
         assert!(decode(&batch(&rows), &declared(), NOW, DAY).unwrap_err().to_string().contains("65537 rows"));
     }
 
+    /// Protocol buffers allow numbers that are not packed.
+    #[test]
+    fn a_batch_of_another_encoder_is_taken() {
+        let block = [8, 4, 24, 0, 42, 7, 8, 1, 18, 3, 136, 180, 79];
+        let bytes = [&[8, 1, 17], &NOW.0.to_le_bytes()[..], &[26, block.len() as u8], &block].concat();
+        let decoded = decode(&bytes, &declared(), NOW, DAY).unwrap();
+        assert_eq!((decoded.tables[0].values.as_slice(), decoded.samples), ([650.5].as_slice(), 1));
+        let error = decode(&bytes[..bytes.len() - 1], &declared(), NOW, DAY).unwrap_err();
+        assert!(error.to_string().starts_with("batch 0: failed to decode"), "{error}");
+    }
+
     proptest! {
         #[test]
         fn bytes_that_were_tampered_with_never_panic(at in 0..200usize, byte: u8, cut in 0..200usize) {
-            let mut bytes = batch(&[(4, NOW.0, [Some(650_500), Some(3), Some(7)]); 9]).encode_to_vec();
+            let mut bytes = batch(&[(4, NOW.0, [Some(650_500), Some(3), Some(7)]); 9]);
             let length = bytes.len();
             bytes[at % length] = byte;
             bytes.truncate(length - cut % length);
-            if let Ok(batch) = pb::Batch::decode(bytes.as_slice()) {
-                let _ = decode(&batch, &declared(), NOW, DAY);
-            }
+            let _ = decode(&bytes, &declared(), NOW, DAY);
         }
     }
 }

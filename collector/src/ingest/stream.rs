@@ -2,12 +2,14 @@
 
 use super::declared::Declared;
 use super::decode::decode;
+use super::service::{Inbound, Kind};
 use super::{Ingest, MAX_MESSAGE_BYTES, Malformed};
-use crate::live::{Acked, Joined, Joining, Message};
-use gridstep_wire::pb::{AgentMessage, CollectorMessage, Hello, Welcome, agent_message, collector_message};
+use crate::live::{Acked, Joined, Joining, Message, StreamId};
+use gridstep_wire::pb::{CollectorMessage, Hello, Welcome, collector_message};
 use gridstep_wire::{Micros, pb};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 
@@ -24,20 +26,16 @@ const MAX_NODE_BYTES: usize = 253;
 const MAX_TEXT_BYTES: usize = 256;
 
 /// Serves the stream to its end.
-pub(super) async fn serve(ingest: Ingest, inbound: Streaming<AgentMessage>, outbound: Outbound) {
+pub(super) async fn serve(ingest: Ingest, inbound: Streaming<Inbound>, outbound: Outbound) {
     ingest.metrics.streams.inc();
     let status = match open(&ingest, inbound, &outbound).await {
-        Ok(mut stream) => {
-            let status = stream.run(&ingest, &outbound).await;
-            let left = Message::Leave { node: stream.node.clone(), stream: stream.id };
+        Ok((stream, acks)) => {
+            let Stream { id, node, backlog, .. } = &stream;
+            let (left, node, backlog) = (Message::Leave { stream: *id }, node.clone(), *backlog);
+            let status = run(stream, acks, &ingest, &outbound).await;
             // Fails when the collector stops: then all have left.
             let _ = ingest.live.send(left).await;
-            info!(
-                node = stream.node,
-                backlog = stream.backlog,
-                reason = status.as_ref().map_or("closed", Status::message),
-                "agent left"
-            );
+            info!(node, backlog, reason = status.as_ref().map_or("closed", Status::message), "agent left");
             status
         }
         Err(status) => {
@@ -54,20 +52,23 @@ pub(super) async fn serve(ingest: Ingest, inbound: Streaming<AgentMessage>, outb
 
 struct Stream {
     node: String,
-    /// Names the stream among those of the node.
-    id: u64,
+    id: StreamId,
     /// Brings what earlier ones could not.
     backlog: bool,
-    inbound: Streaming<AgentMessage>,
-    acks: watch::Receiver<Acked>,
+    inbound: Streaming<Inbound>,
     declared: Declared,
+    ingest: Ingest,
 }
 
 /// Hello and Welcome.
-async fn open(ingest: &Ingest, mut inbound: Streaming<AgentMessage>, outbound: &Outbound) -> Result<Stream, Status> {
+async fn open(
+    ingest: &Ingest,
+    mut inbound: Streaming<Inbound>,
+    outbound: &Outbound,
+) -> Result<(Stream, watch::Receiver<Acked>), Status> {
     let first = tokio::time::timeout(HELLO_TIMEOUT, inbound.message()).await;
     let first = first.map_err(|_| Status::deadline_exceeded("no hello within 10 s"))??;
-    let Some(agent_message::Kind::Hello(hello)) = first.and_then(|message| message.kind) else {
+    let Some(Kind::Hello(hello)) = first.and_then(|message| message.kind) else {
         return Err(refuse(ingest, &Malformed::NoHello));
     };
     check(&hello).map_err(|malformed| refuse(ingest, &malformed))?;
@@ -93,28 +94,45 @@ async fn open(ingest: &Ingest, mut inbound: Streaming<AgentMessage>, outbound: &
     send(outbound, collector_message::Kind::Welcome(welcome)).await?;
     let backlog = hello.backlog;
     info!(node = hello.node, agent = hello.agent_version, driver = hello.driver_version, backlog, "agent joined");
-    Ok(Stream { node: hello.node, id: stream, backlog, inbound, acks, declared: Declared::default() })
+    let (declared, ingest) = (Declared::default(), ingest.clone());
+    Ok((Stream { node: hello.node, id: stream, backlog, inbound, declared, ingest }, acks))
+}
+
+/// To the end of the stream; why it ends, if not at the agent's wish. What comes is taken by a task of its own: with each batch that task is woken, and has
+/// nothing else to look at then.
+async fn run(stream: Stream, mut acks: watch::Receiver<Acked>, ingest: &Ingest, outbound: &Outbound) -> Option<Status> {
+    let mut taking = JoinSet::new();
+    taking.spawn(stream.take_all());
+    let mut stopped = std::pin::pin!(ingest.stop.cancelled());
+    let status = loop {
+        let done = tokio::select! {
+            ended = taking.join_next() => break ended.and_then(|ended| ended.unwrap_or_else(|fault| Some(Status::internal(fault.to_string())))),
+            changed = acks.changed() => match changed {
+                Ok(()) => {
+                    let Acked { received, durable } = *acks.borrow_and_update();
+                    send(outbound, collector_message::Kind::Ack(pb::Ack { received, durable })).await
+                }
+                Err(_) => Err(Status::aborted("another stream of the node took over, or the recorder lacks batches of this one")),
+            },
+            () = &mut stopped => Err(stopping()),
+        };
+        if let Err(status) = done {
+            break Some(status);
+        }
+    };
+    // Nothing comes of it any more when it has left.
+    taking.shutdown().await;
+    status
 }
 
 impl Stream {
-    /// To the end of the stream; why it ends, if not at the agent's wish.
-    async fn run(&mut self, ingest: &Ingest, outbound: &Outbound) -> Option<Status> {
-        let mut stopped = std::pin::pin!(ingest.stop.cancelled());
+    /// To the end of what comes; why it ends, if not at the agent's wish.
+    async fn take_all(mut self) -> Option<Status> {
         loop {
-            let done = tokio::select! {
-                message = self.inbound.message() => match message {
-                    Ok(Some(message)) => self.take(message, ingest).await,
-                    Ok(None) => return None,
-                    Err(status) => Err(status),
-                },
-                changed = self.acks.changed() => match changed {
-                    Ok(()) => {
-                        let Acked { received, durable } = *self.acks.borrow_and_update();
-                        send(outbound, collector_message::Kind::Ack(pb::Ack { received, durable })).await
-                    }
-                    Err(_) => Err(Status::aborted("another stream of the node took over, or the recorder lacks batches of this one")),
-                },
-                () = &mut stopped => Err(stopping()),
+            let done = match self.inbound.message().await {
+                Ok(Some(message)) => self.take(message).await,
+                Ok(None) => return None,
+                Err(status) => Err(status),
             };
             if let Err(status) = done {
                 return Some(status);
@@ -122,41 +140,35 @@ impl Stream {
         }
     }
 
-    async fn take(&mut self, message: AgentMessage, ingest: &Ingest) -> Result<(), Status> {
+    async fn take(&mut self, message: Inbound) -> Result<(), Status> {
         let turn = match self.backlog {
-            true => Some(ingest.backlog_turn.clone().acquire_owned().await.map_err(|_| stopping())?),
+            true => Some(self.ingest.backlog_turn.clone().acquire_owned().await.map_err(|_| stopping())?),
             false => None,
         };
-        let message = self.read(message, turn, ingest).map_err(|malformed| {
+        let message = self.read(message, turn).map_err(|malformed| {
             warn!(node = self.node, fault = %malformed, "malformed message");
-            refuse(ingest, &malformed)
+            refuse(&self.ingest, &malformed)
         })?;
         match message {
-            Some(message) => ingest.live.send(message).await.map_err(|_| stopping()),
+            Some(message) => self.ingest.live.send(message).await.map_err(|_| stopping()),
             None => Ok(()),
         }
     }
 
     /// None: there is nothing in it for the judging.
-    fn read(
-        &mut self,
-        message: AgentMessage,
-        turn: Option<OwnedSemaphorePermit>,
-        ingest: &Ingest,
-    ) -> Result<Option<Message>, Malformed> {
-        let (node, stream) = (self.node.clone(), self.id);
+    fn read(&mut self, message: Inbound, turn: Option<OwnedSemaphorePermit>) -> Result<Option<Message>, Malformed> {
         match message.kind.ok_or(Malformed::Empty)? {
-            agent_message::Kind::Hello(_) => Err(Malformed::SecondHello),
-            agent_message::Kind::Declare(declare) => {
+            Kind::Hello(_) => Err(Malformed::SecondHello),
+            Kind::Declare(declare) => {
                 let gpus = self.declared.declare(declare)?;
-                Ok(Some(Message::Identify { node, gpus, backlog: self.backlog }))
+                Ok(Some(Message::Identify { node: self.node.clone(), gpus, backlog: self.backlog }))
             }
-            agent_message::Kind::Batch(batch) => {
+            Kind::Batch(batch) => {
                 let oldest = if self.backlog { OLDEST_OF_BACKLOG } else { OLDEST };
                 let batch = decode(&batch, &self.declared, Micros::now(), oldest)?;
-                ingest.metrics.unknown_samples.inc_by(batch.unknown);
-                ingest.metrics.misdated_rows.inc_by(batch.misdated);
-                Ok(Some(Message::Batch { node, stream, batch, turn }))
+                self.ingest.metrics.unknown_samples.inc_by(batch.unknown);
+                self.ingest.metrics.misdated_rows.inc_by(batch.misdated);
+                Ok(Some(Message::Batch { stream: self.id, batch, turn }))
             }
         }
     }

@@ -5,6 +5,7 @@ use crate::recorder::MarkMap;
 use crate::state::{NodeRecord, Numbering};
 use gridstep_wire::Micros;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// More nodes than this are refused: a stream names its node as it likes.
@@ -46,10 +47,18 @@ pub(crate) struct Joining {
     pub(crate) boot: String,
 }
 
+/// Names a stream among all. What it brings is found by that: a batch costs less than looking for its node's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StreamId {
+    /// Place of its node.
+    node: u32,
+    nth: u64,
+}
+
 /// What a stream gets that joins.
 #[derive(Debug)]
 pub(crate) struct Joined {
-    pub(crate) stream: u64,
+    pub(crate) stream: StreamId,
     pub(crate) durable: u64,
     /// Ends when another stream of the node takes over.
     pub(crate) acks: watch::Receiver<Acked>,
@@ -57,6 +66,7 @@ pub(crate) struct Joined {
 
 #[derive(Debug, Default)]
 pub(crate) struct Node {
+    name: Arc<str>,
     pub(crate) record: NodeRecord,
     pub(crate) last_batch: Option<Micros>,
     slot: Option<NodeSlot>,
@@ -66,7 +76,7 @@ pub(crate) struct Node {
 
 #[derive(Debug)]
 struct Stream {
-    id: u64,
+    nth: u64,
     spool: u64,
     acks: watch::Sender<Acked>,
     told_at: Micros,
@@ -92,36 +102,64 @@ pub(super) enum Accepted {
     Replaced,
 }
 
-/// (node, spool, received) at the instant of a checkpoint.
+/// (place of the node, spool, received) at the instant of a checkpoint.
 #[derive(Debug)]
-pub(super) struct Covered(Vec<(String, u64, u64)>);
+pub(super) struct Covered(Vec<(u32, u64, u64)>);
 
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
-    nodes: BTreeMap<String, Node>,
+    /// In the order in which they came; none goes.
+    nodes: Vec<Node>,
+    places: BTreeMap<Arc<str>, u32>,
     last_stream: u64,
+}
+
+/// What a stream brings batches of.
+#[derive(Debug)]
+pub(super) struct Source {
+    pub(super) node: Arc<str>,
+    pub(super) spool: u64,
+    pub(super) backlog: bool,
 }
 
 impl Nodes {
     /// From a checkpoint: all of it is durable.
     pub(super) fn new(records: Vec<(String, NodeRecord)>) -> Self {
-        let node = |mut record: NodeRecord| {
+        let mut nodes = Self::default();
+        for (name, mut record) in records {
             record.numberings().for_each(|numbering| numbering.durable = numbering.received);
-            Node { record, ..Node::default() }
-        };
-        Self { nodes: records.into_iter().map(|(name, record)| (name, node(record))).collect(), last_stream: 0 }
+            let place = nodes.place(&name);
+            nodes.nodes[place as usize].record = record;
+        }
+        nodes
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Node> {
-        self.nodes.get(name)
+        self.places.get(name).map(|&place| &self.nodes[place as usize])
     }
 
+    fn get_mut(&mut self, name: &str) -> Option<&mut Node> {
+        self.places.get(name).map(|&place| &mut self.nodes[place as usize])
+    }
+
+    /// A new one, if the node has none.
+    fn place(&mut self, name: &str) -> u32 {
+        if let Some(&place) = self.places.get(name) {
+            return place;
+        }
+        let (name, place): (Arc<str>, u32) = (name.into(), self.nodes.len() as u32);
+        self.nodes.push(Node { name: name.clone(), ..Node::default() });
+        self.places.insert(name, place);
+        place
+    }
+
+    /// By name.
     pub(super) fn records(&self) -> Vec<(&str, &NodeRecord)> {
-        self.nodes.iter().map(|(name, node)| (name.as_str(), &node.record)).collect()
+        self.places.iter().map(|(name, &place)| (&**name, &self.nodes[place as usize].record)).collect()
     }
 
     pub(super) fn has_room(&self, name: &str) -> bool {
-        self.nodes.len() < MAX_NODES || self.nodes.contains_key(name)
+        self.nodes.len() < MAX_NODES || self.places.contains_key(name)
     }
 
     /// A stream takes over the node, or its backlog. Gives also how many batches turn out to be lost.
@@ -131,14 +169,14 @@ impl Nodes {
             return (Err(Full), 0);
         }
         self.last_stream += 1;
-        let id = self.last_stream;
-        let node = self.nodes.entry(joining.node.clone()).or_default();
+        let id = StreamId { node: self.place(&joining.node), nth: self.last_stream };
+        let node = &mut self.nodes[id.node as usize];
         let spool = joining.spool;
         let lost = node.record.begin(joining);
         node.record.of(spool).into_iter().for_each(|numbering| numbering.kept = kept);
         let acked = node.record.acked(spool);
         let (acks, receiver) = watch::channel(acked);
-        let stream = Some(Stream { id, spool, acks, told_at: Micros::MIN, untold: (0, 0) });
+        let stream = Some(Stream { nth: id.nth, spool, acks, told_at: Micros::MIN, untold: (0, 0) });
         if joining.backlog {
             node.backlog = stream;
         } else {
@@ -147,16 +185,15 @@ impl Nodes {
         (Ok(Joined { stream: id, durable: acked.durable, acks: receiver }), lost)
     }
 
-    pub(super) fn leave(&mut self, name: &str, stream: u64) {
-        if let Some(node) = self.nodes.get_mut(name) {
-            node.live.take_if(|current| current.id == stream);
-            node.backlog.take_if(|current| current.id == stream);
-        }
+    pub(super) fn leave(&mut self, stream: StreamId) {
+        let Some(node) = self.nodes.get_mut(stream.node as usize) else { return };
+        node.live.take_if(|current| current.nth == stream.nth);
+        node.backlog.take_if(|current| current.nth == stream.nth);
     }
 
-    pub(super) fn accept(&mut self, name: &str, stream: u64, sequence: u64, samples: u64, now: Micros) -> Accepted {
-        let Some(node) = self.nodes.get_mut(name) else { return Accepted::Replaced };
-        let is_it = |other: &&Stream| other.id == stream;
+    pub(super) fn accept(&mut self, stream: StreamId, sequence: u64, samples: u64, now: Micros) -> Accepted {
+        let Some(node) = self.nodes.get_mut(stream.node as usize) else { return Accepted::Replaced };
+        let is_it = |other: &&Stream| other.nth == stream.nth;
         let (spool, slot) = match (node.live.as_ref().filter(is_it), node.backlog.as_ref().filter(is_it)) {
             (Some(live), _) => {
                 node.last_batch = Some(now);
@@ -179,9 +216,9 @@ impl Nodes {
 
     /// The stream has brought a batch of so many values: tells it how far it is, now or soon, also where it is no further: what comes again waits
     /// for an answer too.
-    pub(super) fn acknowledge(&mut self, name: &str, stream: u64, samples: u64, now: Micros) {
-        let Some(Node { record, live, backlog, .. }) = self.nodes.get_mut(name) else { return };
-        let Some(stream) = live.iter_mut().chain(backlog).find(|other| other.id == stream) else { return };
+    pub(super) fn acknowledge(&mut self, stream: StreamId, samples: u64, now: Micros) {
+        let Some(Node { record, live, backlog, .. }) = self.nodes.get_mut(stream.node as usize) else { return };
+        let Some(stream) = live.iter_mut().chain(backlog).find(|other| other.nth == stream.nth) else { return };
         stream.untold = (stream.untold.0 + 1, stream.untold.1 + samples);
         if now.0.saturating_sub(stream.told_at.0) >= TELL_EVERY_US || stream.untold.1 >= TELL_SAMPLES {
             stream.tell(record.acked(stream.spool), now);
@@ -190,7 +227,7 @@ impl Nodes {
 
     /// Tells the streams that were told nothing of their last batches.
     pub(super) fn acknowledge_rest(&mut self, now: Micros) {
-        for Node { record, live, backlog, .. } in self.nodes.values_mut() {
+        for Node { record, live, backlog, .. } in &mut self.nodes {
             let owed = live.iter_mut().chain(backlog).filter(|stream| stream.untold.0 > 0);
             let owed = owed.filter(|stream| now.0.saturating_sub(stream.told_at.0) >= TELL_EVERY_US);
             owed.for_each(|stream| stream.tell(record.acked(stream.spool), now));
@@ -198,25 +235,24 @@ impl Nodes {
     }
 
     pub(super) fn covered(&mut self) -> Covered {
-        let nodes = self.nodes.iter_mut();
-        let pending = nodes.flat_map(|(name, node)| {
+        let pending = self.nodes.iter_mut().zip(0..).flat_map(|(node, place)| {
             let pending = node.record.numberings().filter(|numbering| numbering.durable < numbering.received);
-            pending.map(|numbering| (name.clone(), numbering.spool, numbering.received))
+            pending.map(move |numbering| (place, numbering.spool, numbering.received))
         });
         Covered(pending.collect())
     }
 
-    /// The numbering of a stream, and whether it is a backlog.
-    pub(super) fn spool(&self, name: &str, stream: u64) -> Option<(u64, bool)> {
-        let node = self.nodes.get(name)?;
-        let of = |stream_of: &Option<Stream>| stream_of.as_ref().filter(|other| other.id == stream).map(|other| other.spool);
-        of(&node.live).map(|spool| (spool, false)).or_else(|| of(&node.backlog).map(|spool| (spool, true)))
+    pub(super) fn source(&self, stream: StreamId) -> Option<Source> {
+        let Node { name, live, backlog, .. } = self.nodes.get(stream.node as usize)?;
+        let spool = |of: &Option<Stream>| of.as_ref().filter(|other| other.nth == stream.nth).map(|other| other.spool);
+        let (spool, backlog) = spool(live).map(|spool| (spool, false)).or_else(|| spool(backlog).map(|spool| (spool, true)))?;
+        Some(Source { node: name.clone(), spool, backlog })
     }
 
     /// The recording holds more: tells the streams.
     pub(super) fn set_kept(&mut self, marks: &MarkMap) {
         for (name, kept) in marks {
-            let Some(node) = self.nodes.get_mut(name) else { continue };
+            let Some(node) = self.get_mut(name) else { continue };
             for &(spool, sequence) in kept {
                 if let Some(kept) = node.record.of(spool).and_then(|numbering| numbering.kept.as_mut()) {
                     *kept = sequence.max(*kept);
@@ -229,8 +265,8 @@ impl Nodes {
     /// Ends some of the streams whose numbering is as wanted: their agents come again.
     pub(super) fn end_streams(&mut self, most: usize, wanted: impl Fn(&str, u64) -> bool) {
         let mut left = most;
-        for (name, node) in &mut self.nodes {
-            for stream in [&mut node.live, &mut node.backlog] {
+        for Node { name, live, backlog, .. } in &mut self.nodes {
+            for stream in [live, backlog] {
                 if left > 0 && stream.take_if(|stream| wanted(name, stream.spool)).is_some() {
                     left -= 1;
                 }
@@ -240,8 +276,8 @@ impl Nodes {
 
     /// The checkpoint is on disk: tells the streams.
     pub(super) fn make_durable(&mut self, covered: &Covered) {
-        for (name, spool, received) in &covered.0 {
-            let Some(node) = self.nodes.get_mut(name) else { continue };
+        for (place, spool, received) in &covered.0 {
+            let Some(node) = self.nodes.get_mut(*place as usize) else { continue };
             for numbering in node.record.numberings().filter(|numbering| numbering.spool == *spool) {
                 numbering.durable = numbering.durable.max(*received);
             }

@@ -66,7 +66,13 @@ impl GpuSeconds {
 impl Quantity {
     /// To the nearest step; what is out of range is as far as that goes.
     fn pack(&self, value: f64) -> u16 {
-        if value.is_nan() { NONE } else { (value / self.step).round().clamp(0.0, f64::from(NONE - 1)) as u16 }
+        if value.is_nan() {
+            return NONE;
+        }
+        let steps = (value / self.step).clamp(0.0, f64::from(NONE - 1));
+        // `round` is a call where processors are taken to be as old as they may be.
+        let whole = steps as u16;
+        whole + u16::from(steps - f64::from(whole) >= 0.5)
     }
 
     fn unpack(&self, packed: u16) -> Option<f64> {

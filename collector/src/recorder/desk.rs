@@ -9,6 +9,7 @@ use crate::fleet::GpuMetric;
 use crate::ingest::{Decoded, GpuTarget, Identity, NodeTarget, Table};
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Numberings remembered of a node: as the judging does, the live one and eight others.
 pub(super) const NUMBERINGS: usize = 9;
@@ -19,12 +20,18 @@ const LANES: usize = 2 * Kind::ALL.len();
 #[derive(Debug)]
 pub(super) struct Desk {
     names: Names,
-    nodes: HashMap<String, Node>,
+    nodes: Nodes,
     lanes: [Lane; LANES],
     /// By lane, the rows of a table that go there.
     picked: [Vec<u32>; LANES],
     /// The latest arrival.
     arrived_at: i64,
+}
+
+#[derive(Debug, Default)]
+struct Nodes {
+    list: Vec<Node>,
+    places: HashMap<String, usize>,
 }
 
 #[derive(Debug)]
@@ -60,7 +67,7 @@ impl Desk {
     pub(super) fn new(folder: &Path, marks: &MarkMap) -> Self {
         let lanes = std::array::from_fn(|index| Lane::new(Kind::ALL[index % Kind::ALL.len()], index >= Kind::ALL.len(), folder));
         let picked = Default::default();
-        let mut desk = Self { names: Names::default(), nodes: HashMap::new(), lanes, picked, arrived_at: i64::MIN };
+        let mut desk = Self { names: Names::default(), nodes: Nodes::default(), lanes, picked, arrived_at: i64::MIN };
         desk.set_marks(marks);
         desk
     }
@@ -71,15 +78,15 @@ impl Desk {
 
     /// What it was before the rows that were given up.
     pub(super) fn set_marks(&mut self, marks: &MarkMap) {
-        self.nodes.values_mut().for_each(|node| node.marks.clear());
+        self.nodes.list.iter_mut().for_each(|node| node.marks.clear());
         for (name, marks) in marks {
             self.node(name).marks.clone_from(marks);
         }
     }
 
     pub(super) fn marks(&self) -> MarkMap {
-        let nodes = self.nodes.iter().filter(|(_, node)| !node.marks.is_empty());
-        nodes.map(|(name, node)| (name.clone(), node.marks.clone())).collect()
+        let nodes = self.nodes.places.iter().map(|(name, &place)| (name, &self.nodes.list[place].marks));
+        nodes.filter(|(_, marks)| !marks.is_empty()).map(|(name, marks)| (name.clone(), marks.clone())).collect()
     }
 
     /// Between two sets of files, when no row has a number.
@@ -87,7 +94,7 @@ impl Desk {
         if !self.names.are_many() {
             return;
         }
-        let numbers = self.nodes.values_mut().flat_map(|node| {
+        let numbers = self.nodes.list.iter_mut().flat_map(|node| {
             let sides = node.sides.iter_mut().flat_map(|side| {
                 let gpus = side.gpus.iter_mut().flat_map(|gpu| [&mut gpu.uuid, &mut gpu.model, &mut gpu.job]);
                 gpus.chain([&mut side.boot, &mut side.job])
@@ -108,12 +115,7 @@ impl Desk {
     }
 
     fn node(&mut self, name: &str) -> &mut Node {
-        if !self.nodes.contains_key(name) {
-            let side = Side { boot: NONE, job: NONE, gpus: Vec::new() };
-            let node = Node { number: self.names.number(name), sides: [side.clone(), side], marks: Vec::new() };
-            self.nodes.insert(name.into(), node);
-        }
-        self.nodes.get_mut(name).expect("it is there")
+        node_of(&mut self.nodes, name, &mut self.names)
     }
 
     pub(super) fn boot(&mut self, node: &str, backlog: bool, boot: &str) {
@@ -131,9 +133,8 @@ impl Desk {
 
     pub(super) fn put(&mut self, given: &Given) {
         self.arrived_at = self.arrived_at.max(given.arrived_at.0);
-        self.node(&given.node);
         let Self { names, nodes, lanes, picked, .. } = self;
-        let Some(node) = nodes.get_mut(&given.node) else { return };
+        let node = node_of(nodes, &given.node, names);
         node.mark(given.spool, given.batch.sequence);
         let side = &mut node.sides[usize::from(given.backlog)];
         let mut put =
@@ -142,6 +143,20 @@ impl Desk {
         given.batch.tables.iter().for_each(|table| put.table(table));
         put.events(&given.batch);
     }
+}
+
+/// A new one, if it is not known.
+fn node_of<'a>(nodes: &'a mut Nodes, name: &str, names: &mut Names) -> &'a mut Node {
+    let place = match nodes.places.get(name) {
+        Some(&place) => place,
+        None => {
+            let side = Side { boot: NONE, job: NONE, gpus: Vec::new() };
+            nodes.list.push(Node { number: names.number(name), sides: [side.clone(), side], marks: Vec::new() });
+            nodes.places.insert(name.into(), nodes.list.len() - 1);
+            nodes.list.len() - 1
+        }
+    };
+    &mut nodes.list[place]
 }
 
 impl Node {
@@ -191,27 +206,27 @@ impl Put<'_> {
 
     /// Which rows say what.
     fn pick(&mut self, table: &Table) {
-        let mut said = vec![Said::default(); table.rows.len()];
+        let mut said = vec![0; table.rows.len()];
         for column in &table.columns {
             let gpu = match column.gpu {
-                Some(GpuTarget::Power) => Said { power: true, ..Said::default() },
-                Some(GpuTarget::Metric(_)) => Said { more: true, ..Said::default() },
-                _ => Said::default(),
+                Some(GpuTarget::Power) => POWER,
+                Some(GpuTarget::Metric(_)) => MORE,
+                _ => 0,
             };
-            let this = Said { node: column.node.is_some(), ..gpu };
+            let this = gpu | if column.node.is_some() { NODE } else { 0 };
             for (said, value) in said.iter_mut().zip(table.values(column)) {
-                said.add(if value.is_nan() { Said::default() } else { this });
+                *said |= if value.is_nan() { 0 } else { this };
             }
         }
         for (said, job) in said.iter_mut().zip(table.jobs.iter().flatten()) {
-            said.add(if job.is_some() { Said { more: true, node: true, power: false } } else { Said::default() });
+            *said |= if job.is_some() { MORE | NODE } else { 0 };
         }
         for (row, (place, said)) in table.rows.iter().zip(&said).enumerate() {
             let Some((gpu, ts)) = *place else { continue };
-            let kind = match (gpu, said) {
-                (Some(_), Said { more: true, .. }) => Kind::Gpu,
-                (Some(_), Said { power: true, .. }) => Kind::Power,
-                (None, Said { node: true, .. }) => Kind::Node,
+            let kind = match gpu {
+                Some(_) if said & MORE != 0 => Kind::Gpu,
+                Some(_) if said & POWER != 0 => Kind::Power,
+                None if said & NODE != 0 => Kind::Node,
                 _ => continue,
             };
             let index = self.lane(kind, ts.0);
@@ -228,11 +243,8 @@ impl Put<'_> {
         let keys = self.keys();
         let rows = &mut self.lanes[index].rows;
         let before = rows.len();
-        for &row in picked {
-            let Some((gpu, ts)) = table.rows[row as usize] else { continue };
-            let gpu = gpu.unwrap_or(NO_GPU);
-            rows.push(Keys { ts: ts.0, error_seconds, gpu, ..keys });
-        }
+        let places = picked.iter().filter_map(|&row| table.rows[row as usize]);
+        rows.push_all(Keys { error_seconds, ..keys }, places.map(|(gpu, ts)| (gpu.unwrap_or(NO_GPU), ts.0)));
         let kind = Kind::ALL[index % Kind::ALL.len()];
         for column in &table.columns {
             let place = match kind {
@@ -243,7 +255,10 @@ impl Put<'_> {
             let free = |place: &usize| rows.figures.get(*place).is_some_and(|column| column.len() == before);
             if let Some(place) = place.filter(free) {
                 let values = table.values(column);
-                rows.figures[place].extend(picked.iter().map(|&row| values[row as usize]));
+                match picked.len() == values.len() {
+                    true => rows.figures[place].extend_from_slice(values),
+                    false => rows.figures[place].extend(picked.iter().map(|&row| values[row as usize])),
+                }
             }
         }
         match kind {
@@ -283,22 +298,10 @@ impl Put<'_> {
     }
 }
 
-/// Whether a row has any of these.
-#[derive(Debug, Clone, Copy, Default)]
-struct Said {
-    power: bool,
-    /// Of a GPU, beside its power.
-    more: bool,
-    node: bool,
-}
-
-impl Said {
-    fn add(&mut self, other: Self) {
-        self.power |= other.power;
-        self.more |= other.more;
-        self.node |= other.node;
-    }
-}
+/// Whether a row has any of these: power; of a GPU, something beside its power; something of the node.
+const POWER: u8 = 1;
+const MORE: u8 = 2;
+const NODE: u8 = 4;
 
 fn of_gpu(target: GpuTarget) -> Option<usize> {
     match target {
@@ -318,11 +321,11 @@ fn of_node(target: NodeTarget) -> Option<usize> {
 
 /// A row that does not say the job has the one that was said last.
 fn gpu_texts(rows: &mut Rows, table: &Table, picked: &[u32], side: &mut Side, names: &mut Names) {
-    let mut xids = Vec::with_capacity(picked.len());
+    let (mut xids, mut last) = (Vec::with_capacity(picked.len()), None);
     for &row in picked {
         let Some((Some(index), ts)) = table.rows[row as usize] else { continue };
         let gpu = side.gpu(index);
-        if let Some(job) = said_job(table, row, names) {
+        if let Some(job) = said_job(table, row, names, &mut last) {
             gpu.job = job;
         }
         for (column, number) in rows.texts.iter_mut().zip([gpu.job, gpu.uuid, gpu.model]) {
@@ -340,14 +343,21 @@ fn gpu_texts(rows: &mut Rows, table: &Table, picked: &[u32], side: &mut Side, na
 }
 
 fn node_texts(rows: &mut Rows, table: &Table, picked: &[u32], side: &mut Side, names: &mut Names) {
+    let mut last = None;
     for &row in picked {
-        side.job = said_job(table, row, names).unwrap_or(side.job);
+        side.job = said_job(table, row, names, &mut last).unwrap_or(side.job);
         rows.texts[0].push(side.job);
         rows.texts[1].push(side.boot);
     }
 }
 
-fn said_job(table: &Table, row: u32, names: &mut Names) -> Option<i32> {
-    let job = table.jobs.as_ref()?[row as usize].as_ref()?;
-    Some(job.as_ref().map_or(NONE, |job| names.number(job)))
+/// `last`: the job that was said last, and its number.
+fn said_job<'a>(table: &'a Table, row: u32, names: &mut Names, last: &mut Option<(&'a Arc<str>, i32)>) -> Option<i32> {
+    let Some(job) = table.jobs.as_ref()?[row as usize].as_ref()? else { return Some(NONE) };
+    if let Some((_, number)) = last.filter(|(last, _)| Arc::ptr_eq(last, job)) {
+        return Some(number);
+    }
+    let number = names.number(job);
+    *last = Some((job, number));
+    Some(number)
 }

@@ -105,7 +105,7 @@ fn given(batch: i64, tables: impl Fn(usize, i64) -> Vec<Table>) -> Vec<Given> {
         let decoded = Decoded { sequence: batch as u64 + 1, tables: tables(node, batch), ..Decoded::default() };
         // Each a little after the one before: time of arrival passes.
         let arrival = T0 + (batch + 1) * BATCH_US + 20_000 + node as i64 * 110;
-        Given::new(format!("node{node}"), 1, false, Micros(arrival), decoded)
+        Given::new(format!("node{node}").into(), 1, false, Micros(arrival), decoded)
     };
     (0..NODES).map(one).collect()
 }

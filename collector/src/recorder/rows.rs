@@ -79,6 +79,19 @@ impl Rows {
         self.backlog.iter_mut().for_each(|column| column.push(keys.backlog));
     }
 
+    /// Rows that differ in what GPU they are about and when, in that order.
+    pub(super) fn push_all(&mut self, keys: Keys, places: impl Iterator<Item = (u8, i64)>) {
+        for (gpu, ts) in places {
+            self.ts.push(ts);
+            self.gpu.push(gpu);
+        }
+        let rows = self.len();
+        self.arrived_at.resize(rows, keys.arrived_at);
+        self.error_seconds.resize(rows, keys.error_seconds);
+        self.node.resize(rows, keys.node);
+        self.backlog.iter_mut().for_each(|column| column.resize(rows, keys.backlog));
+    }
+
     /// Ends the columns that say nothing of the last rows.
     pub(super) fn fill(&mut self) {
         let rows = self.len();
@@ -92,9 +105,17 @@ impl Rows {
 
     /// The rows in the order of their stamps; those of the same stamp in the order they came.
     pub(super) fn order(&self) -> Vec<u32> {
-        let mut order: Vec<(i64, u32)> = self.ts.iter().copied().zip(0..).collect();
+        let (first, last) = self.ts.iter().fold((i64::MAX, i64::MIN), |(low, high), &ts| (low.min(ts), high.max(ts)));
+        if last.saturating_sub(first) > i64::from(u32::MAX) {
+            let mut order: Vec<(i64, u32)> = self.ts.iter().copied().zip(0..).collect();
+            order.sort_unstable();
+            return order.into_iter().map(|(_, row)| row).collect();
+        }
+        // Both in one number: that is sorted twice as fast.
+        let both = self.ts.iter().zip(0u64..).map(|(&ts, row)| ((ts - first) as u64) << 32 | row);
+        let mut order: Vec<u64> = both.collect();
         order.sort_unstable();
-        order.into_iter().map(|(_, row)| row).collect()
+        order.into_iter().map(|both| both as u32).collect()
     }
 
     pub(super) fn ts(&self, row: u32) -> i64 {

@@ -9,6 +9,7 @@ use crate::metrics::RecorderMetrics;
 use gridstep_wire::Micros;
 use std::fs::{self, File};
 use std::io::Write;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +20,11 @@ use tracing::{error, info};
 
 /// How often is looked at what is due.
 const LOOK: Duration = Duration::from_millis(100);
+/// Batches come in one by one and are taken together: after some have been, so long nothing is. Waking this thread costs more than taking one, and
+/// whoever gives one would do it.
+const REST: Duration = Duration::from_millis(20);
+/// Not more, before it is looked at what is due.
+const AT_ONCE: usize = 4096;
 /// Between two writings of what waits for older rows. As long as they wait: what stays is put in order anew each time.
 const DRAIN: Duration = Duration::from_secs(2);
 /// Between two attempts to write again.
@@ -56,13 +62,14 @@ impl Writer {
         let (mut looked, mut drained) = (Instant::now(), Instant::now());
         loop {
             match inbound.recv_timeout(LOOK) {
-                Ok(Order::Finish) => return self.finish(),
-                Ok(order) => self.take(order),
+                Ok(order) => {
+                    if self.take_all(order, inbound).is_break() {
+                        return self.finish();
+                    }
+                    std::thread::sleep(REST);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
-            }
-            if self.desk.is_full() {
-                self.drain();
             }
             if looked.elapsed() < LOOK {
                 continue;
@@ -74,6 +81,20 @@ impl Writer {
                 self.drain();
             }
         }
+    }
+
+    /// What waits, or a part of that. Break: that was the last word.
+    fn take_all(&mut self, first: Order, inbound: &Receiver<Order>) -> ControlFlow<()> {
+        for order in std::iter::once(first).chain(inbound.try_iter()).take(AT_ONCE) {
+            if let Order::Finish = order {
+                return ControlFlow::Break(());
+            }
+            self.take(order);
+            if self.desk.is_full() {
+                self.drain();
+            }
+        }
+        ControlFlow::Continue(())
     }
 
     fn take(&mut self, order: Order) {

@@ -41,20 +41,27 @@ impl Feed<'_> {
         for run in &page.runs {
             let at = Micros(run.arrival);
             if self.until.is_some_and(|until| at > until) {
+                self.slots.put_swept(&page, self.judge);
                 return Ok(false);
             }
-            if self.later.is_due(run.arrival) {
+            let is_due = self.later.is_due(run.arrival);
+            if is_due || self.judge.is_due(at) {
+                self.slots.put_swept(&page, self.judge);
+            }
+            if is_due {
                 self.begin_anew(run.arrival)?;
             }
             self.advance(at);
             let rows = next[run.part as usize]..next[run.part as usize] + run.rows as usize;
             next[run.part as usize] = rows.end;
             self.fed.rows += rows.len() as u64;
+            self.slots.turn_to(run.part, &page, self.judge);
             match &page.parts[run.part as usize] {
                 Part::Gpus(gpus) => self.slots.put_gpus(gpus, rows, self.judge),
                 Part::Others(others) => rows.for_each(|row| self.slots.put_other(others, row, self.judge)),
             }
         }
+        self.slots.put_swept(&page, self.judge);
         self.last.take(self.judge);
         if let Some((_, at)) = self.fed.span {
             progress(Progress { rows: self.fed.rows, rows_total: self.rows_total, at });
@@ -93,6 +100,11 @@ pub(super) struct Slots {
     jobs: Vec<Option<JobSlot>>,
     /// By slot of a GPU: whether its UUID and model are known.
     identified: Vec<bool>,
+    /// Slots and stamps of the rows, from the first on of a part, whose metrics are to be put: much at once, as nobody looks at them before time passes.
+    swept: Vec<(usize, Micros)>,
+    first: usize,
+    /// That they are of.
+    part: u32,
 }
 
 impl Slots {
@@ -146,6 +158,9 @@ impl Slots {
     }
 
     fn put_gpus(&mut self, gpus: &Gpus, rows: Range<usize>, judge: &mut Judge) {
+        if self.swept.is_empty() {
+            self.first = rows.start;
+        }
         for row in rows {
             let (gpu, ts) = (self.gpu(gpus.gpus[row], judge), Micros(gpus.ts[row]));
             if let Some(names) = gpus.names.as_ref().filter(|_| self.identified.get(gpu.0 as usize) != Some(&true)) {
@@ -161,11 +176,25 @@ impl Slots {
                 judge.put_gpu_power(gpu, ts, watts);
             }
             if !gpus.metrics.is_empty() {
-                let width = gpus.metrics.len();
-                let values = gpus.metrics.iter().copied().zip(gpus.values[row * width..(row + 1) * width].iter().copied());
-                judge.put_gpu_row(gpu, ts, values);
+                self.swept.push((gpu.0 as usize, ts));
             }
         }
+    }
+
+    /// What comes next is of this part; what came before it goes before it.
+    fn turn_to(&mut self, part: u32, page: &Page, judge: &mut Judge) {
+        if part != self.part {
+            self.put_swept(page, judge);
+            self.part = part;
+        }
+    }
+
+    fn put_swept(&mut self, page: &Page, judge: &mut Judge) {
+        if let Some(Part::Gpus(gpus)) = page.parts.get(self.part as usize).filter(|_| !self.swept.is_empty()) {
+            let rows = self.first..self.first + self.swept.len();
+            judge.put_gpu_rows(&self.swept, gpus.metrics.iter().map(|(metric, values)| (*metric, &values[rows.clone()])));
+        }
+        self.swept.clear();
     }
 
     fn put_other(&mut self, others: &Places, row: usize, judge: &mut Judge) {

@@ -8,8 +8,6 @@ use std::sync::Arc;
 /// In [`Gpus::jobs`]: the row does not say, or says that there is none.
 pub(super) const NOT_SAID: u32 = u32::MAX;
 pub(super) const IDLE: u32 = u32::MAX - 1;
-/// Rows that are turned at once.
-const BLOCK_ROWS: usize = 64;
 
 /// Some of the rows of all files.
 #[derive(Default)]
@@ -46,9 +44,8 @@ pub(super) struct Gpus {
     pub(super) power: Vec<f64>,
     /// Numbers of names. Empty: the file does not say.
     pub(super) jobs: Vec<u32>,
-    pub(super) metrics: Vec<GpuMetric>,
-    /// Row by row, of each metric; NaN: not known.
-    pub(super) values: Vec<f64>,
+    /// NaN: not known.
+    pub(super) metrics: Vec<(GpuMetric, Vec<f64>)>,
     /// Where UUIDs and models are.
     pub(super) names: Option<Places>,
 }
@@ -82,34 +79,18 @@ impl Gpus {
         let ts = places.gather(|chunk| chunk.ts.values(), |ts, row| ts[row]);
         let power = has_power.then(|| places.gather(|chunk| chunk.power.as_ref(), |power, row| figure(*power, row)));
         let jobs = has_jobs.then(|| places.gather(|chunk| chunk, |chunk, row| chunk.job_number(row)));
-        let mut metrics: Vec<GpuMetric> = GpuMetric::ALL.to_vec();
-        metrics.retain(|metric| places.chunks.iter().any(|chunk| chunk.gpu_metric(*metric).is_some()));
+        let is_there = |metric: &&GpuMetric| places.chunks.iter().any(|chunk| chunk.gpu_metric(**metric).is_some());
+        let of = |metric: GpuMetric| places.gather(|chunk| chunk.gpu_metric(metric), |column, row| figure(*column, row));
+        let metrics = GpuMetric::ALL.iter().filter(is_there).map(|&metric| (metric, of(metric))).collect();
         Self {
             gpus,
             ts,
             power: power.unwrap_or_default(),
             jobs: jobs.unwrap_or_default(),
-            values: rows_of(&places, &metrics),
             metrics,
             names: any(|chunk| chunk.has_identity()).then_some(places),
         }
     }
-}
-
-/// The columns of these metrics, row by row.
-fn rows_of(places: &Places, metrics: &[GpuMetric]) -> Vec<f64> {
-    let mut values = vec![f64::NAN; places.rows.len() * metrics.len()];
-    let columns: Vec<Vec<Option<&Numbers>>> =
-        metrics.iter().map(|&metric| places.chunks.iter().map(|chunk| chunk.gpu_metric(metric)).collect()).collect();
-    // So many that they stay in the processor's cache.
-    for (block, rows) in values.chunks_mut(BLOCK_ROWS * metrics.len().max(1)).zip(places.rows.chunks(BLOCK_ROWS)) {
-        for (place, column) in columns.iter().enumerate() {
-            for (&(chunk, row), values) in rows.iter().zip(block.chunks_exact_mut(metrics.len())) {
-                values[place] = figure(column[chunk as usize], row as usize);
-            }
-        }
-    }
-    values
 }
 
 #[inline]

@@ -1,14 +1,12 @@
 //! Listeners.
 
 use crate::config::TlsConfig;
-use crate::ingest::Ingest;
 use anyhow::{Context, Result};
 use axum::Router;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 
@@ -39,17 +37,6 @@ pub(super) fn grpc(tls: Option<&TlsConfig>) -> Result<Server> {
 
 fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).with_context(|| format!("read {}", path.display()))
-}
-
-pub(super) async fn serve_grpc(
-    mut builder: Server,
-    listener: TcpListener,
-    ingest: Ingest,
-    stop: CancellationToken,
-) -> Result<()> {
-    let incoming = TcpListenerStream::new(listener);
-    let service = ingest.into_service();
-    builder.add_service(service).serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await.context("serve agents")
 }
 
 pub(super) async fn serve_http(listener: TcpListener, router: Router, stop: CancellationToken) -> Result<()> {

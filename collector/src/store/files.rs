@@ -6,14 +6,13 @@
 use super::StoreError;
 use crate::state::{self, Loaded, Snapshot};
 use std::fs::{self, File};
-use std::io::{self, BufWriter};
+use std::io;
 use std::path::Path;
 
 /// As it was called before there was a database.
 pub(super) const BEFORE: &str = "collector.state";
 /// Where one goes that cannot be read.
 pub(super) const ASIDE: &str = "collector.state.unreadable";
-const BUFFER_BYTES: usize = 1 << 20;
 
 pub(super) fn name(number: u64) -> String {
     format!("collector-{number}.state")
@@ -38,9 +37,9 @@ pub(super) fn numbers(folder: &Path) -> io::Result<Vec<u64>> {
 pub(super) fn write(folder: &Path, number: u64, snapshot: &Snapshot) -> Result<u64, StoreError> {
     let path = folder.join(name(number));
     let write = || {
-        let mut out = BufWriter::with_capacity(BUFFER_BYTES, File::create(&path)?);
+        let mut out = File::create(&path)?;
         let bytes = state::encode(snapshot, &mut out)?;
-        out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        out.sync_all()?;
         File::open(folder)?.sync_all()?;
         Ok(bytes)
     };

@@ -17,7 +17,7 @@ fn join_backlog(nodes: &mut Nodes, spool: u64, oldest: u64) -> Joined {
 }
 
 fn accept(nodes: &mut Nodes, joined: &Joined, sequence: u64) -> Accepted {
-    nodes.accept("n", joined.stream, sequence, 10, Micros(i64::try_from(sequence).unwrap()))
+    nodes.accept(joined.stream, sequence, 10, Micros(i64::try_from(sequence).unwrap()))
 }
 
 /// As after a restart with this checkpoint.
@@ -45,7 +45,7 @@ fn what_comes_again_is_acknowledged() {
     let mut live = join(&mut nodes, 5, 1);
     live.acks.mark_unchanged();
     assert_eq!(accept(&mut nodes, &live, 1), Accepted::Again);
-    nodes.acknowledge("n", live.stream, 10, Micros(1));
+    nodes.acknowledge(live.stream, 10, Micros(1));
     assert!(live.acks.has_changed().unwrap());
     assert_eq!(*live.acks.borrow(), Acked { received: 1, durable: 0 });
 }
@@ -57,7 +57,7 @@ fn answers_are_few_and_none_is_forgotten() {
     let mut live = join(&mut nodes, 5, 1);
     let mut bring = |nodes: &mut Nodes, sequence, samples, now| {
         accept(nodes, &live, sequence);
-        nodes.acknowledge("n", live.stream, samples, Micros(now));
+        nodes.acknowledge(live.stream, samples, Micros(now));
         let told = live.acks.has_changed().unwrap();
         (told, live.acks.borrow_and_update().received)
     };
@@ -80,7 +80,7 @@ fn the_newest_stream_of_a_node_has_it() {
     let new = join(&mut nodes, 5, 1);
     assert!(old.acks.has_changed().is_err());
     assert_eq!(accept(&mut nodes, &old, 1), Accepted::Replaced);
-    nodes.leave("n", old.stream);
+    nodes.leave(old.stream);
     assert_eq!(accept(&mut nodes, &new, 1), NEW);
 }
 
@@ -124,7 +124,7 @@ fn a_backlog_goes_beside_the_live_stream_and_says_nothing_of_now() {
     nodes.make_durable(&covered);
     assert_eq!(*backlog.acks.borrow(), Acked { received: 4, durable: 4 });
     assert_eq!(*live.acks.borrow(), Acked { received: 101, durable: 101 });
-    nodes.leave("n", live.stream);
+    nodes.leave(live.stream);
     assert!(!nodes.get("n").unwrap().is_connected(), "a backlog alone is no presence");
 }
 
