@@ -16,11 +16,12 @@
 //! the same figure ([`speed`]).
 
 pub mod accuse;
+mod blame;
 pub mod cause;
+mod convicted;
 pub mod draw;
 pub mod facts;
 pub mod job;
-mod link;
 mod member;
 mod moment;
 pub mod noise;

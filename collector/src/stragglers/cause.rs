@@ -7,6 +7,9 @@ use super::facts::{Fact, Row};
 use super::median;
 use serde::{Deserialize, Serialize};
 
+/// Errors that come at a rate: machines have histories of them, and bursts.
+pub(super) const RATES: [Fact; 4] = [Fact::PcieReplays, Fact::NvlinkErrors, Fact::EccCorrected, Fact::NetworkErrors];
+
 /// In the order in which they are named where several hold (contracts/incidents.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -40,6 +43,11 @@ impl Cause {
     /// Unknown, where it is no name of a cause.
     pub fn from_name(name: &str) -> Self {
         Self::ALL.into_iter().find(|cause| cause.name() == name).unwrap_or(Self::Unknown)
+    }
+
+    /// It befalls a node, and none of its GPUs alone.
+    pub(super) fn is_of_node(self) -> bool {
+        matches!(self, Self::NetworkSlow | Self::PowerBrake | Self::CpuContention)
     }
 
     pub fn name(self) -> &'static str {
@@ -79,9 +87,8 @@ impl Verdict {
         now[duty as usize] < BRIEF
     }
 
-    /// The error rates it rests on, where there is nothing else: machines have histories of them, and bursts.
+    /// The error rates it rests on, where there is nothing else.
     pub fn rates(&self) -> &[usize] {
-        const RATES: [Fact; 4] = [Fact::PcieReplays, Fact::NvlinkErrors, Fact::EccCorrected, Fact::NetworkErrors];
         let is_rate = |&fact: &usize| RATES.into_iter().any(|rate| rate as usize == fact);
         if self.facts.iter().all(is_rate) { &self.facts } else { &[] }
     }

@@ -1,6 +1,7 @@
 //! One job: who waits least, and whether that slows it down.
 
 use super::accuse::{Accused, Scene, Suspects};
+use super::convicted::Convicted;
 use super::member::Known;
 use super::moment::{Moment, Work};
 use super::noise::Noise;
@@ -15,7 +16,7 @@ use crate::align::seconds::Second;
 use crate::fleet::{Fleet, GpuSlot, JobSlot, NodeSlot};
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 /// Members of a job of medium size, and of a large one.
 const MEDIUM: usize = 512;
@@ -121,13 +122,10 @@ pub struct JobJudge {
     /// A link is suspected of always having slowed it down.
     #[serde(default)]
     pub(super) link_suspected: bool,
-    /// Counted second in which somebody was last found slow.
-    found: Option<usize>,
     /// Counted second of the last suspicion.
     pub(super) suspected: Option<usize>,
-    /// Nodes found slow, and the counted second in which they last were.
     #[serde(default)]
-    pub(super) convicted: BTreeMap<u32, usize>,
+    convicted: Convicted,
 }
 
 impl Input<'_> {
@@ -209,7 +207,8 @@ impl JobJudge {
             if !input.without.memory {
                 self.learn();
             }
-            let healthy = since > 2 * LAG || self.is_nobody_found(4 * LAG);
+            // In some jobs somebody always stands out, a stage or who has more to do: that is their usual speed.
+            let healthy = since > 2 * LAG || self.convicted.is_nobody(self.age, 4 * LAG);
             self.speed.learn(healthy, LAG, LESSON, self.pace.step());
             self.work.learn(healthy, LAG, LESSON, self.pace.step());
         }
@@ -226,11 +225,6 @@ impl JobJudge {
         if !self.nodes.slots().iter().all(still) {
             self.nodes.follow(self.nodes.slots().iter().copied().filter(still).collect());
         }
-    }
-
-    /// Nobody has been found slow for so many seconds. In some jobs somebody always stands out, a stage or who has more to do: that is their usual speed.
-    fn is_nobody_found(&self, seconds: usize) -> bool {
-        self.found.is_none_or(|at| self.age - at > seconds)
     }
 
     /// Large jobs are looked at less often: it costs more, and there are fewer of them.
@@ -262,8 +256,9 @@ impl JobJudge {
         let slow = self.known.iter_mut().zip(&self.members.from_the_start).filter(|(_, slow)| **slow);
         slow.for_each(|(known, _)| known.forget());
         (self.gpu_noise, self.node_noise) = Default::default();
-        self.speed.begin(self.is_nobody_found(20), seconds);
-        self.work.begin(self.is_nobody_found(20), seconds);
+        let healthy = self.convicted.is_nobody(self.age, 20);
+        self.speed.begin(healthy, seconds);
+        self.work.begin(healthy, seconds);
     }
 
     /// Offsets follow what healthy members showed a while ago.
@@ -314,7 +309,7 @@ impl JobJudge {
             findings.extend(self.accuse_of(&scene, &suspects));
             // Who is slow already hides nobody else who is, nor makes a role of the two.
             let mut is_role = suspects.is_role;
-            for aside in self.asides() {
+            for aside in self.convicted.asides() {
                 let rest = scene.beside(&aside);
                 let suspects = rest.suspects();
                 second.extend(self.accuse_of(&rest, &suspects).filter(|finding| finding.alarm));
@@ -374,7 +369,7 @@ impl JobJudge {
                 findings.push(finding);
             }
         }
-        self.convict(&findings);
+        self.convicted.take(&findings, self.age, LONGEST);
         (findings, slow)
     }
 
@@ -389,35 +384,20 @@ impl JobJudge {
         Some(finding)
     }
 
-    /// Whom to set aside to see the others: of those who are slow all but one, for each, and then all.
-    fn asides(&self) -> Vec<BTreeSet<u32>> {
-        let all: BTreeSet<u32> = self.convicted.keys().copied().collect();
-        let but = |own: &u32| all.iter().copied().filter(|node| node != own).collect();
-        let each = all.iter().filter(|_| all.len() > 1).map(but);
-        each.chain((!all.is_empty()).then(|| all.clone())).collect()
-    }
-
-    /// For as long as what was found is in a window.
-    fn convict(&mut self, findings: &[Finding]) {
-        let age = self.age;
-        self.convicted.retain(|_, found| age - *found <= LONGEST);
-        self.convicted.extend(findings.iter().filter(|finding| finding.alarm).map(|finding| (finding.node.0, age)));
-    }
-
     /// Who stood out and was not found slow is noise: what it showed, others may.
     fn remember_who_stood_out(&mut self, findings: &[Finding], stood_out: &[Top], input: &Input<'_>) {
         let seconds = self.seconds_between_looks() as f64;
         self.gpu_noise.iter_mut().chain(&mut self.node_noise).for_each(|noise| noise.fade(seconds));
         if let Some(found) = findings.iter().find(|finding| finding.alarm) {
-            self.found = Some(self.age);
             let node = found.node;
             self.gpu_noise
                 .iter_mut()
                 .for_each(|noise| noise.pardon(|gpu| gpu != u32::MAX && input.fleet.node_of(GpuSlot(gpu)) == node));
             self.node_noise.iter_mut().for_each(|noise| noise.pardon(|own| own == node.0));
+            return;
         }
         // What was found is in the windows for as long as they are.
-        if self.found.is_some_and(|found| self.age - found <= LONGEST) {
+        if !self.convicted.is_empty() {
             return;
         }
         for top in stood_out {

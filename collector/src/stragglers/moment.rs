@@ -9,6 +9,7 @@ use super::{median, occupancy};
 use crate::fleet::{GpuMetric, GpuSlot};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::mem::discriminant;
 
 /// Below this share of computing (job's median) nobody computes in that second.
 const QUIET: f64 = 0.2;
@@ -61,11 +62,6 @@ impl Work {
             Self::Tensor(value) | Self::Power(value) => Some(value),
             Self::Unknown => None,
         }
-    }
-
-    /// None: it is not known now.
-    fn is_like(self, other: Self) -> Option<bool> {
-        (self != Self::Unknown).then(|| std::mem::discriminant(&self) == std::mem::discriminant(&other))
     }
 }
 
@@ -217,10 +213,11 @@ impl JobJudge {
 
     /// Another measure begins anew; without any the last value stands.
     fn push_work(&mut self, work: Work) {
-        match work.is_like(self.work_now) {
-            Some(true) => self.work_now = work,
-            Some(false) => (self.work, self.work_now) = (Speed::default(), work),
-            None => {}
+        if work != Work::Unknown {
+            if discriminant(&work) != discriminant(&self.work_now) {
+                self.work = Speed::default();
+            }
+            self.work_now = work;
         }
         if let Some(value) = self.work_now.value() {
             self.work.push(value);

@@ -1,16 +1,18 @@
-//! A collective that is slow itself: everybody waits alike, so nobody waits least. What names somebody then are the links of one node.
+//! Whom a job's fall is blamed on where nobody can be seen to wait least: the one node that changed as the job fell.
 //!
-//! Three things may be said. The job became slower, and at the same time one node, alone, showed a link that is worse than it was
-//! ([`JobJudge::accuse_by_fact`]). The job does less than before, by its tensor cores or its power, and its members are occupied as long as ever, as where a
-//! job's spinning looks like computing, or nothing but power once a second is known: then nobody can be seen to wait, and one node, alone, that is limited,
-//! short of host or memory since then is named by that (same function). Or the job has communicated for more than a third of its time ever since it began, and one node, alone, has had
-//! a port all along that runs at half of the others' rate or less ([`JobJudge::suspect_a_link`]): a collective is as slow as its slowest link, but
-//! by how much it would be faster cannot be seen, so no slowdown is claimed, and it is for the record. Errors that have come all along say nothing
-//! there: healthy machines have them (`eval/scenarios/healthy-pipeline`).
+//! A collective that is slow itself makes everybody wait alike. The job became slower, and at the same time one node, alone, showed a link that is worse than it
+//! was ([`JobJudge::accuse_by_fact`]). Or the job does less than before, by its tensor cores or its power, and its members are occupied as long as ever: its
+//! spinning looks like computing, or nothing but its power is known. Then one node, alone, that is limited or short of host or memory since then is named (same
+//! function).
+//!
+//! Or the job has communicated for more than a third of its time ever since it began, and one node, alone, has had a port all along that runs at half of the
+//! others' rate or less ([`JobJudge::suspect_a_link`]): a collective is as slow as its slowest link, but by how much it would be faster cannot be seen, so no
+//! slowdown is claimed, and it is for the record. Errors that have come all along say nothing there: healthy machines have them
+//! (`eval/scenarios/healthy-pipeline`).
 
 use super::Finding;
 use super::accuse::Accused;
-use super::cause::{self, Cause, Peers, Verdict};
+use super::cause::{self, Cause, Peers, RATES, Verdict};
 use super::facts::{Fact, Row};
 use super::job::{Input, JobJudge};
 use super::speed::Speed;
@@ -40,9 +42,8 @@ const STANDS: f64 = 0.6;
 const SEEN: f64 = 0.5;
 /// Who waits longer than the others of its node by this share of what the job lost is not who is waited for.
 const WAITS: f64 = 0.5;
-const RATES: [Fact; 4] = [Fact::NvlinkErrors, Fact::NetworkErrors, Fact::PcieReplays, Fact::EccCorrected];
 
-/// Who has bad links: one node, and one GPU of it where it is that one's own.
+/// Who has what nobody else has: one node, and one GPU of it where it is that one's own.
 struct Holder {
     node: u32,
     gpu: Option<u32>,
@@ -157,8 +158,7 @@ impl JobJudge {
         }
         let (node, gpus) = holders.pop_first()?;
         let (gpu, verdict) = gpus.first().cloned()?;
-        let of_node = matches!(verdict.cause, Cause::NetworkSlow | Cause::PowerBrake | Cause::CpuContention);
-        let single = gpus.len() == 1 && !of_node;
+        let single = gpus.len() == 1 && !verdict.cause.is_of_node();
         Some(Holder { node, gpu: single.then_some(gpu), verdict })
     }
 
