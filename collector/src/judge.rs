@@ -26,6 +26,7 @@ use crate::past::Past;
 use crate::power::{Basis, Limits, Resolved};
 use crate::stragglers::draw::Draws;
 use crate::stragglers::occupancy::Dwell;
+use crate::stragglers::unnamed::Unnamed;
 use crate::stragglers::{Cause, StragglerJudge, Without};
 use gridstep_wire::Micros;
 use hold::Hold;
@@ -106,6 +107,11 @@ pub struct Judge {
     latest_node: Option<crate::align::seconds::Second>,
     gpu_job: Vec<Option<u32>>,
     node_job: Vec<Option<u32>>,
+    /// Somebody has told a job once: who has none idles. Until then jobs are guessed.
+    #[serde(default)]
+    jobs_are_named: bool,
+    #[serde(default, deserialize_with = "kept::or_anew")]
+    unnamed: Unnamed,
     /// Arrival time of the next tick.
     tick: Option<i64>,
     /// After a restart.
@@ -181,6 +187,8 @@ impl Judge {
             latest_node: None,
             gpu_job: Vec::new(),
             node_job: Vec::new(),
+            jobs_are_named: false,
+            unnamed: Unnamed::default(),
             tick: None,
             hold: None,
             basis: None,
@@ -271,8 +279,8 @@ impl Judge {
             self.swings.arrivals.put(slot, newest, self.now);
         }
         self.gpu_power.put_run(slot, samples.clone().map(|(ts, watts)| (ts, watts as f32)));
-        // Of one without a job nobody asks what it does.
-        if self.gpu_job.get(slot).is_some_and(Option::is_some) {
+        // Of one without a job nobody asks what it does, where jobs have names.
+        if !self.jobs_are_named || self.gpu_job.get(slot).is_some_and(Option::is_some) {
             samples.for_each(|(ts, watts)| self.dwell(gpu, ts, watts as f32));
         }
     }
@@ -304,6 +312,7 @@ impl Judge {
 
     /// Which job the GPU works for from now on. None: idle.
     pub fn put_gpu_job(&mut self, gpu: GpuSlot, job: Option<JobSlot>) {
+        self.jobs_are_named |= job.is_some();
         if put(&mut self.gpu_job, gpu.0, job) {
             self.swings.places.outdate();
         }
@@ -311,6 +320,7 @@ impl Judge {
 
     /// Which job the node works for, where only nodes are known.
     pub fn put_node_job(&mut self, node: NodeSlot, job: Option<JobSlot>) {
+        self.jobs_are_named |= job.is_some();
         if put(&mut self.node_job, node.0, job) {
             self.swings.places.outdate();
         }

@@ -33,6 +33,7 @@ mod roster;
 pub mod speed;
 pub mod stall;
 pub mod trace;
+pub mod unnamed;
 mod whole;
 
 pub use cause::{Cause, Verdict};

@@ -65,7 +65,7 @@ def add_generate(commands):
     command.add_argument("--set", choices=SETS, help=f"those of docs/evaluation.md; {sizes}")
     command.add_argument("--kind", choices=KINDS, help=KINDS_HELP)
     command.add_argument("--seeds", type=seeds, metavar="FIRST-LAST", help="instead of --set, with --kind")
-    add_fault(command)
+    add_what(command)
     command.add_argument("--out", type=Path, required=True, metavar="DIR", help="made where it is not there")
     command.add_argument("--again", action="store_true", help="make anew what is there already")
     add_processes(command)
@@ -77,7 +77,7 @@ def add_one(commands):
     command = commands.add_parser("one", help="make one scenario", description=about)
     command.add_argument("--kind", choices=KINDS, default="mixed", help=KINDS_HELP + "; default mixed")
     command.add_argument("--seed", type=seed, required=True, metavar="N")
-    add_fault(command)
+    add_what(command)
     command.add_argument("--out", type=Path, required=True, metavar="DIR")
     command.set_defaults(run=one)
 
@@ -94,8 +94,9 @@ def add_score(commands):
     command.set_defaults(run=score)
 
 
-def add_fault(command):
+def add_what(command):
     command.add_argument("--fault", choices=FAULTS, metavar="FAULT", help=FAULT_HELP)
+    command.add_argument("--unnamed", action="store_true", help="the recording does not say whose job a GPU works for; all else is the same")
 
 
 def add_processes(command):

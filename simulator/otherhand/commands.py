@@ -28,7 +28,7 @@ def generate(arguments):
     folders.prepare(out, len(missing) * SCENARIO_BYTES)
     progress = Progress("generated", len(missing))
     with ProcessPoolExecutor(arguments.processes, initializer=leave_interrupts_to_parent) as pool:
-        work = {pool.submit(make, out / named.name, named): named for named in missing}
+        work = {pool.submit(make, out / named.name, named, arguments.unnamed): named for named in missing}
         try:
             for done in as_completed(work):
                 check_made(done, work[done], out)
@@ -46,7 +46,7 @@ def one(arguments):
     out = Path(arguments.out)
     folders.check_replaceable(out)
     folders.prepare(out.parent, SCENARIO_BYTES)
-    make(out, Named(arguments.kind, arguments.seed, arguments.fault))
+    make(out, Named(arguments.kind, arguments.seed, arguments.fault), arguments.unnamed)
     truth = json.loads((out / folders.TRUTH).read_text())
     harmless = ", ".join(truth["harmless"]) or "nothing"
     print(f"{out}: {truth['seconds']} s of {truth['gpus']} GPUs, faults: {len(truth['stragglers'])}, harmless: {harmless}")
@@ -57,10 +57,10 @@ def one(arguments):
     return 0
 
 
-def make(folder, named):
+def make(folder, named, unnamed):
     from .generator import generate
 
-    generate(folder, named.kind, named.seed, named.fault)
+    generate(folder, named.kind, named.seed, named.fault, unnamed)
 
 
 def check_made(done, named, out):

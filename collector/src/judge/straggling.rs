@@ -5,6 +5,7 @@ use crate::fleet::{GpuMetric, GpuSlot};
 use crate::incidents::{Evidence, Kind, Report, Severity, Subject};
 use crate::stragglers::facts::Fact;
 use crate::stragglers::occupancy::{DWELL, Dwell};
+use crate::stragglers::unnamed::PREFIX;
 use crate::stragglers::{Cause, Finding, JobFinding};
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
@@ -55,13 +56,17 @@ impl Lasted {
 impl Judge {
     pub(super) fn judge_seconds(&mut self, now: Micros) {
         self.node_seconds.finish(now, |_, columns| self.latest_node = Some(columns));
-        let (stragglers, fleet, grid, past) = (&mut self.stragglers, &self.fleet, &self.gpu_power, &mut self.past);
+        let (stragglers, fleet, grid, past) = (&mut self.stragglers, &mut self.fleet, &self.gpu_power, &mut self.past);
+        // A state of an older version does not say.
+        self.jobs_are_named |= self.gpu_job.iter().any(Option::is_some);
         let (mut findings, mut jobs) = (Vec::new(), Vec::new());
         let mut newest = None;
         self.gpu_seconds.finish(now, |second, columns| {
             let watts = |gpu| grid.latest(gpu).unwrap_or(f32::NAN);
             let power: Vec<f32> = (0..fleet.gpus().len()).map(watts).collect();
-            let found = stragglers.judge(second, &columns, self.latest_node.as_ref(), &power, &self.gpu_job, fleet);
+            let guessed = (!self.jobs_are_named).then(|| self.unnamed.take(second, &columns, fleet));
+            let jobs_of = guessed.as_deref().unwrap_or(&self.gpu_job);
+            let found = stragglers.judge(second, &columns, self.latest_node.as_ref(), &power, jobs_of, fleet);
             findings.extend(found.0);
             jobs.extend(found.1);
             Self::keep_gpus(past, second, &columns, &power);
@@ -241,6 +246,9 @@ impl Judge {
         let mut magnitude = Map::new();
         let known = finding.verdict.cause != Cause::Unknown;
         let severity = severity(finding.by_power, known, finding.communicates.is_some(), slowdown, lasted);
+        // Who works with whom is a guess there: too little to page somebody who has no fact to show for it.
+        let guess = !known && job.starts_with(PREFIX);
+        let severity = if guess { severity.min(Severity::Warning) } else { severity };
         let mut summary = summary;
         if let Some(share) = finding.communicates {
             // By how much it slows the job cannot be seen.

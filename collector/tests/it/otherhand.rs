@@ -138,6 +138,15 @@ fn the_truth_is_what_the_recording_shows() {
     assert_eq!(found.len(), 1, "{found:#?}");
     assert_eq!((found[0].subject.node.as_deref(), found[0].subject.gpu.map(u64::from)), (Some(&*culprit.0), Some(culprit.1)));
     assert_eq!(found[0].cause.as_str(), "clock_lock");
+
+    // Who works with whom shows where nobody says it.
+    let unnamed = folder.path().join("unnamed");
+    one(&unnamed, &[&LOCKED[..], &["--unnamed"]].concat());
+    let all = replay(&unnamed, JudgeConfig::default(), None, |_| ()).unwrap().incidents;
+    let guessed: Vec<&Incident> = all.iter().filter(|incident| incident.kind == Kind::Straggler).collect();
+    let of = |incident: &Incident| (incident.subject.node.clone(), incident.subject.gpu, incident.cause.to_string());
+    assert_eq!(guessed.iter().map(|incident| of(incident)).collect::<Vec<_>>(), [of(found[0])]);
+    assert!(guessed[0].subject.job.as_deref().is_some_and(|job| job.starts_with("unnamed-")), "{guessed:#?}");
 }
 
 /// By GPU of the job: before the fault and in it, a minute after the job's begin and without its pauses.
