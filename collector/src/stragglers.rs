@@ -10,7 +10,7 @@
 //! ```
 //!
 //! is near 0 for every victim and the culprit's own slowdown for the culprit. It is looked at twice: a GPU against its node, a node
-//! against the others ([`reference`](mod@reference)), in windows of two steps to three minutes at once ([`job`]); each length of window
+//! against the others ([`reference`](mod@reference)), in windows of two steps to three minutes at once ([`windows`]); each length of window
 //! has a noise of its own, which is learned ([`noise`]). Short windows find much soon, long ones little late. What makes a suspect a
 //! culprit: [`accuse`]. Why it is slow is read from what changed on it and not on its peers ([`cause`]). How fast the job is shows in
 //! the same figure ([`speed`]).
@@ -20,6 +20,7 @@ mod blame;
 pub mod cause;
 mod convicted;
 pub mod draw;
+mod episodes;
 pub mod facts;
 pub mod job;
 mod member;
@@ -35,6 +36,7 @@ pub mod stall;
 pub mod trace;
 pub mod unnamed;
 mod whole;
+mod windows;
 
 pub use cause::{Cause, Verdict};
 pub use job::JobJudge;

@@ -7,7 +7,8 @@
 use super::Finding;
 use super::cause::{self, Cause, Peers, medians};
 use super::facts::{Fact, Row};
-use super::job::{Input, JobJudge, SUSPECT};
+use super::job::{Input, JobJudge};
+use super::windows::SUSPECT;
 use crate::fleet::{GpuSlot, JobSlot, NodeSlot};
 use gridstep_wire::Micros;
 use std::collections::{BTreeMap, BTreeSet};

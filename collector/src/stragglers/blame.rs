@@ -16,6 +16,7 @@ use super::cause::{self, Cause, Peers, RATES, Verdict};
 use super::facts::{Fact, Row};
 use super::job::{Input, JobJudge};
 use super::speed::Speed;
+use super::windows::SCALES;
 use crate::fleet::{GpuSlot, JobSlot, NodeSlot};
 use gridstep_wire::Micros;
 use std::collections::BTreeMap;
@@ -64,10 +65,49 @@ impl JobJudge {
         let lasts = LASTS.0.max((LASTS.1 as f64 * self.pace.step()) as usize);
         [&self.speed, &self.work].into_iter().find_map(|speed| {
             [0, lasts].into_iter().find_map(|least| {
-                let found = speed.fallen(self.pace.step(), &super::job::SCALES, length, least)?;
+                let found = speed.fallen(self.pace.step(), &SCALES, length, least)?;
                 self.blame(job, at, speed, found, explained, input)
             })
         })
+    }
+
+    /// Whose errors go on now.
+    pub(super) fn take_episodes(&mut self, now: i64) {
+        let first = self.times.front().copied().unwrap_or(now);
+        for (known, &gpu) in self.known.iter().zip(self.members.slots()) {
+            for rate in RATES.into_iter().filter(|&rate| known.facts.keeps_growing(rate)) {
+                if known.facts.row()[rate as usize] >= ERRORS {
+                    self.episodes.take(gpu, rate as usize, known.facts.grows_since(rate).unwrap_or(first), now);
+                }
+            }
+        }
+        self.episodes.forget(first);
+    }
+
+    /// One node's errors come and go, and the job is slower whenever they come.
+    pub(super) fn accuse_by_episodes(&self, job: JobSlot, at: Micros, explained: f64, input: &Input<'_>) -> Option<Finding> {
+        let place = |second: i64| self.times.len() - self.times.partition_point(|&at| at < second);
+        let mean = |from: i64, to: i64| {
+            let (from, to) = (place(from), place(to));
+            (from > to && from < super::trace::KEEP).then(|| self.speed.mean_between(from, to))
+        };
+        let shown = self.episodes.shown(input.second, self.pace.unit(), &mean);
+        let strongest = shown.iter().map(|(_, _, shown)| *shown).max_by(|a, b| a.score.total_cmp(&b.score))?;
+        if explained >= 0.5 * strongest.fall || strongest.fall > STANDS {
+            return None;
+        }
+        let peers = self.facts_of_peers(input, &nobody());
+        let holder = self.only_holder(input, |gpu| {
+            let own = shown.iter().filter(|of| of.0 == gpu).map(|of| of.1);
+            let row = self.known(gpu).facts.row();
+            let verdict = cause::explain(&row, None, &peers, strongest.fall, true);
+            let facts: Vec<usize> = own.filter(|fact| verdict.facts.contains(fact)).collect();
+            (!facts.is_empty() && verdict.cause != Cause::Unknown).then_some(Verdict { facts, ..verdict })
+        })?;
+        let mut finding = self.of_holder(job, at, input, holder, peers.now);
+        (finding.slowdown_ratio, finding.gap, finding.score) = (strongest.fall, strongest.fall, strongest.score);
+        finding.since = Micros(strongest.since * 1_000_000);
+        Some(finding)
     }
 
     fn blame(

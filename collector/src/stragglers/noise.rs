@@ -11,6 +11,9 @@ const MANY: usize = 12;
 /// Seconds in which it is forgotten, down to a third, that somebody stood out.
 const FORGET: f64 = 3600.0;
 
+/// What other windows have shown counts as so many looks.
+const CARRIED: f64 = 20.0;
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Noise {
     spread: f64,
@@ -34,7 +37,26 @@ pub fn spread(values: &[f64]) -> (f64, f64) {
     (middle, 1.4826 * median(&mut sorted))
 }
 
+/// What windows of `from` seconds showed, for windows of `to` seconds: of each the longest known one that is no longer. It holds steps no better, so
+/// what it shows is no less. None: none is known.
+pub fn carried<T: Clone>(known: &[T], is_known: impl Fn(&T) -> bool, from: &[f64], to: &[f64]) -> Vec<Option<T>> {
+    let fits = |window: f64| known.iter().zip(from).rev().find(|(noise, was)| **was <= window && is_known(noise));
+    to.iter().map(|&window| fits(window).map(|(noise, _)| noise.clone())).collect()
+}
+
 impl Noise {
+    /// Of another window: what shorter ones showed, and what it would have shown in the past. Either is too much where something was wrong or steps were
+    /// not whole, and neither is too little.
+    pub fn of_another_window(shorter: Option<Self>, past: f64) -> Self {
+        let known = shorter.unwrap_or(Self { looks: 0.0, ..Self::default() });
+        let spread = if known.is_known() { past.min(known.spread) } else { past };
+        if spread.is_nan() { known } else { Self { spread, looks: CARRIED, ..known } }
+    }
+
+    pub fn is_known(&self) -> bool {
+        self.looks > 0.0
+    }
+
     /// Learns from what healthy members show.
     pub fn learn(&mut self, spread: f64) {
         if spread.is_nan() {
@@ -84,6 +106,28 @@ impl Noise {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_step_s_windows_begin_with_what_shorter_ones_showed_or_the_past_has_less() {
+        let of = |looks: f64, spread: f64| Noise { looks, spread, ..Noise::default() };
+        // The shortest are not looked at.
+        let known = [of(0.0, 0.0), of(90.0, 0.04), of(90.0, 0.03)];
+        let shorter = carried(&known, Noise::is_known, &[2.0, 4.0, 6.0], &[3.0, 6.0, 9.0, 12.0]);
+        assert_eq!(
+            shorter.iter().map(|noise| noise.as_ref().map(|noise| noise.spread)).collect::<Vec<_>>(),
+            [None, Some(0.03), Some(0.03), Some(0.03)]
+        );
+        let seen = |shorter: Option<Noise>, past: f64| {
+            let noise = Noise::of_another_window(shorter, past);
+            (noise.is_known(), noise.spread)
+        };
+        let known = || Some(of(90.0, 0.03));
+        assert_eq!(
+            (seen(known(), 0.02), seen(known(), 0.2), seen(known(), f64::NAN)),
+            ((true, 0.02), (true, 0.03), (true, 0.03))
+        );
+        assert_eq!((seen(None, 0.02), seen(None, f64::NAN)), ((true, 0.02), (false, 0.0)));
+    }
 
     #[test]
     fn who_stood_out_counts_against_others_and_not_against_itself() {

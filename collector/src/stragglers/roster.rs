@@ -5,6 +5,8 @@ use super::trace::{Lane, Traces};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
+/// Windows of the past that are looked at, at most.
+const PAST_WINDOWS: usize = 4;
 /// Members that a spread is taken from, at most: of so many it is known to two percent.
 const SAMPLE: usize = 2048;
 
@@ -71,6 +73,18 @@ impl Roster {
     pub(super) fn spread(&self, window: f64) -> (f64, f64) {
         let stride = self.len().div_ceil(SAMPLE).max(1);
         spread(&self.traces.each_mean(window).step_by(stride).map(f64::from).collect::<Vec<_>>())
+    }
+
+    /// The robust deviation in windows of so many seconds that ended `lag` seconds ago and before, in the mean; NaN: none was.
+    pub(super) fn past_spread(&self, window: usize, lag: usize) -> f64 {
+        let (stride, length) = (self.len().div_ceil(SAMPLE).max(1), self.traces.longest());
+        let ends = (lag..).step_by(window.max(1)).take_while(|end| end + window <= length).take(PAST_WINDOWS);
+        let of = |end: usize| {
+            let means = self.traces.each_sum(end + window, end).step_by(stride).map(|sum| f64::from(sum) / window as f64);
+            spread(&means.collect::<Vec<_>>()).1
+        };
+        let spreads: Vec<f64> = ends.map(of).collect();
+        spreads.iter().sum::<f64>() / spreads.len() as f64
     }
 
     /// By how much longer than the others the one is occupied who waits least: what is remembered of it and the mean of the last `seconds`.

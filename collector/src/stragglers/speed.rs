@@ -1,6 +1,7 @@
 //! The job's speed, without a hook in it: who waits for a longer step is occupied for a smaller share of it, and half of the members
 //! always wait. So the median occupied share, against what it was while nobody was slow, is the speed.
 
+use super::noise;
 use super::trace::{Lane, Traces};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,9 @@ const FALLEN: f64 = 3.0;
 const PARTS: usize = 6;
 /// Least deviation of a window's speed, of one second and of any.
 const DEVIATION: (f64, f64) = (0.02, 0.002);
+
+/// What other windows have shown counts as so many looks.
+const CARRIED: f64 = 20.0;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Speed {
@@ -72,6 +76,11 @@ impl Speed {
     pub fn usual(&self, seconds: usize) -> Option<f64> {
         let mean = (self.trace().len() >= seconds).then(|| self.trace().mean(seconds))?;
         Some(self.healthy.map_or(mean, |healthy| healthy.max(mean)))
+    }
+
+    /// The occupied share over the seconds `to..from` before now.
+    pub fn mean_between(&self, from: usize, to: usize) -> f64 {
+        self.trace().sum(from, to) / (from - to) as f64
     }
 
     /// 1 − speed over the last `window` seconds / remembered; NaN: nothing to compare with.
@@ -135,19 +144,38 @@ impl Speed {
         self.noise.resize(scales.len(), (0.0, 0.0));
         for (scale, multiple) in scales.iter().enumerate() {
             let window = *multiple as f64 * step;
-            let fall = self.fall(window);
-            if window > length as f64 || fall.is_nan() {
+            let distance = self.distance(self.trace().mean_of(window));
+            if window > length as f64 || distance.is_nan() {
                 break;
             }
             let noise = &mut self.noise[scale];
             noise.1 = (noise.1 + 1.0).min(150.0);
-            // A large fall is a change of what the job does, not noise.
-            noise.0 += ((1.25 * fall.abs()).min(0.05) - noise.0) / noise.1;
+            noise.0 += (distance - noise.0) / noise.1;
         }
     }
 
-    pub fn forget_noise(&mut self) {
-        self.noise.clear();
+    /// Windows are as long as these now: what shorter ones showed, or what they would have shown up to `lag` seconds ago, whichever is less.
+    pub fn carry_noise(&mut self, from: &[f64], to: &[f64], lag: usize) {
+        let carried = noise::carried(&self.noise, |noise| noise.1 > 0.0, from, to);
+        let past: Vec<f64> = to.iter().map(|&window| self.past_noise(window as usize, lag)).collect();
+        let less = |(carried, past): (Option<(f64, f64)>, f64)| match carried {
+            _ if past.is_nan() => carried.unwrap_or_default(),
+            Some((noise, _)) => (noise.min(past), CARRIED),
+            None => (past, CARRIED),
+        };
+        self.noise = carried.into_iter().zip(past).map(less).collect();
+    }
+
+    /// Mean distance to the remembered speed of windows of so many seconds that ended `lag` seconds ago and before; NaN: none is known.
+    fn past_noise(&self, window: usize, lag: usize) -> f64 {
+        let ends = (lag..).step_by((window / 2).max(1)).take_while(|end| end + window <= self.trace().len());
+        let distances: Vec<f64> = ends.map(|end| self.distance(self.mean_between(end + window, end))).collect();
+        distances.iter().sum::<f64>() / distances.len() as f64
+    }
+
+    /// Of a window's mean to what is remembered, as noise: a large fall is a change of what the job does.
+    fn distance(&self, mean: f64) -> f64 {
+        self.healthy.map_or(f64::NAN, |healthy| (1.25 * (1.0 - mean / healthy.max(0.02)).abs()).min(0.05))
     }
 
     /// The fall, and since how many seconds it has been there, where it is large and steady.
@@ -161,5 +189,49 @@ impl Speed {
         let noise = self.noise.iter().filter(|noise| noise.1 > 20.0).map(|noise| noise.0).fold(f64::INFINITY, f64::min);
         let steady = recent.min(2.0 * all - recent) > LEAST_EVERYWHERE.max(4.0 * noise);
         steady.then_some((all, whole as usize))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCALES: [usize; 6] = [1, 2, 3, 6, 10, 16];
+
+    fn windows(step: f64) -> [f64; 6] {
+        SCALES.map(|scale| scale as f64 * step)
+    }
+
+    #[test]
+    fn a_fall_is_no_noise_when_the_step_changes_with_it() {
+        let mut speed = Speed::default();
+        let push = |speed: &mut Speed, seconds: std::ops::Range<u32>, level: f64| {
+            for second in seconds {
+                speed.push(level * (1.0 + 0.004 * f64::from(second % 5) - 0.008));
+                speed.watch(2.0, &SCALES, 200);
+            }
+        };
+        push(&mut speed, 0..60, 0.6);
+        speed.begin(true, 60);
+        push(&mut speed, 60..220, 0.6);
+        let mut fallen = speed.clone();
+        (0..40).for_each(|_| fallen.push(0.54));
+        fallen.carry_noise(&windows(2.0), &windows(3.0), 40);
+        let deviations = |speed: &Speed| {
+            windows(3.0).iter().zip(0..).map(|(window, scale)| speed.deviation(scale, *window)).collect::<Vec<_>>()
+        };
+        assert!(deviations(&fallen)[..5].iter().all(|deviation| *deviation < 0.02), "{:?}", deviations(&fallen));
+        assert!(fallen.fallen(3.0, &SCALES, 200, 0).is_some());
+        // Nor is what a wrong step showed: windows that hold no whole steps differ more than the past does in these.
+        speed.noise.iter_mut().for_each(|noise| noise.0 = 0.05);
+        speed.carry_noise(&windows(2.0), &windows(3.0), 40);
+        assert!(deviations(&speed)[..5].iter().all(|deviation| *deviation < 0.02), "{:?}", deviations(&speed));
+    }
+
+    #[test]
+    fn a_window_of_the_past_is_its_mean() {
+        let mut speed = Speed::default();
+        (0..100).for_each(|second| speed.push(if second < 60 { 0.5 } else { 0.25 }));
+        assert!((speed.mean_between(100, 40) - 0.5).abs() < 1e-6 && (speed.mean_between(60, 20) - 0.375).abs() < 1e-6);
     }
 }

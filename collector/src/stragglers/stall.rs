@@ -4,7 +4,6 @@
 use super::{JobFinding, occupancy};
 use crate::fleet::{GpuMetric, GpuSlot, JobSlot};
 use crate::stragglers::job::Input;
-use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
 
 /// Seconds that a stop lasts at least; times the longest that the job ever spun, if that is longer; in steps: within two whole ones a job
@@ -54,7 +53,7 @@ impl Stall {
             share.is_some_and(|share| share > 0.5) || utilization.get(gpu.0 as usize).is_some_and(|&share| share < 0.1)
         };
         let missing: Vec<GpuSlot> = input.members.iter().filter(away).copied().collect();
-        let at = Micros((input.second + 1) * 1_000_000);
+        let at = input.end();
         Some(JobFinding {
             job,
             cause: "stalled",
