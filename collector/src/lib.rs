@@ -14,6 +14,7 @@ pub mod ingest;
 pub mod judge;
 mod live;
 mod metrics;
+mod packed;
 pub mod past;
 pub mod power;
 pub mod recorder;

@@ -12,7 +12,6 @@ pub mod forecast;
 pub mod history;
 pub mod limits;
 pub mod oscillation;
-mod packed;
 pub mod ramps;
 pub mod signed;
 pub mod spectrum;

@@ -80,6 +80,7 @@ pub enum News<'a> {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct OpenBin {
     /// By source; NaN: no value. Once the bin is judged, what is missing is imputed here.
+    #[serde(with = "crate::packed")]
     watts: Vec<f32>,
     /// Sources that are measured.
     present: u32,

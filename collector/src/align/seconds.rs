@@ -24,10 +24,13 @@ pub enum Merge {
 /// One second of all metrics and slots. NaN: nothing came.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Second {
+    #[serde(with = "crate::packed")]
     columns: Vec<Vec<f64>>,
     /// Values merged into each mean.
+    #[serde(with = "crate::packed")]
     counts: Vec<Vec<u16>>,
     /// Seconds after the second's begin at which the slot was read last.
+    #[serde(with = "crate::packed")]
     instants: Vec<f32>,
 }
 

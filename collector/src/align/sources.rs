@@ -50,7 +50,9 @@ impl Recent {
 pub(super) struct Sources {
     recent: Vec<Recent>,
     /// Watts over the last minute, and the bins that this rests on.
+    #[serde(with = "crate::packed")]
     mean: Vec<f32>,
+    #[serde(with = "crate::packed")]
     mean_bins: Vec<f32>,
     /// Part of the sum.
     is_known: Vec<bool>,

@@ -25,7 +25,7 @@ const BLOCK: usize = 8;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Signed {
     /// Newest last, by sum. Those of older versions were others.
-    #[serde(default, rename = "sums", with = "super::packed")]
+    #[serde(default, rename = "sums", with = "crate::packed")]
     bins: VecDeque<Vec<f32>>,
     /// In the newest bin.
     #[serde(default)]

@@ -4,8 +4,8 @@
 //! as many units as nodes, and every level (node, rack, feeder, job) is a sum of units. The last [`FINE`] bins are kept as they are, the last
 //! three minutes in seconds.
 
-use super::packed;
 use crate::align::BIN_US;
+use crate::packed;
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;

@@ -148,7 +148,9 @@ const LOADED: f64 = 0.5;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Sums {
+    #[serde(with = "crate::packed")]
     sums: [f32; Fact::COUNT],
+    #[serde(with = "crate::packed")]
     counts: [f32; Fact::COUNT],
     /// Counters: how often they were read, and found grown.
     looks: [u8; COUNTERS.len()],

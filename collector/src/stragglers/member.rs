@@ -14,6 +14,7 @@ const FLOATS: f32 = 0.15;
 pub(super) struct Known {
     pub(super) facts: Gatherer,
     /// Facts while healthy.
+    #[serde(with = "crate::packed")]
     past: [f32; Fact::COUNT],
     turns: u32,
     #[serde(default)]

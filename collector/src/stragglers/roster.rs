@@ -14,6 +14,7 @@ const SAMPLE: usize = 2048;
 pub(super) struct Roster {
     slots: Vec<u32>,
     /// By place: remembered share by which it is occupied longer than the others.
+    #[serde(with = "crate::packed")]
     pub(super) offsets: Vec<f32>,
     /// By place: it was slow already when the job began.
     pub(super) from_the_start: Vec<bool>,

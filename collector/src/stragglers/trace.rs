@@ -14,7 +14,9 @@ const LARGE: f32 = 64.0;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Traces {
     /// Running sums: a ring of rows with a sum for each lane; the newest at `count % KEEP`.
+    #[serde(with = "crate::packed")]
     rows: Vec<f32>,
+    #[serde(with = "crate::packed")]
     sums: Vec<f32>,
     /// The count with which each lane began.
     begun: Vec<u64>,
