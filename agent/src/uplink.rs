@@ -164,8 +164,13 @@ impl Uplink {
         self.queue.acknowledge(spool, sent, sent);
         let mut declared = None;
         let mut window = Window::new(WINDOW_BYTES);
+        let mut asked = false;
         loop {
             let next = self.queue.after(spool, sent)?;
+            // What is declared again is answered at once.
+            if !asked && next.is_none() && self.queue.asks_after(sent) {
+                (asked, declared) = (true, None);
+            }
             let ready = declared.is_none() || window.is_open(refusal.is_suspected()) && next.is_some();
             tokio::select! {
                 answer = stream.incoming.message() => match answer {

@@ -49,19 +49,11 @@ const PUBLISH_PERIOD: Duration = Duration::from_secs(1);
 /// From the streams.
 pub(crate) enum Message {
     /// An agent said hello.
-    Join {
-        joining: Joining,
-        reply: oneshot::Sender<Result<Joined, Full>>,
-    },
+    Join { joining: Joining, reply: oneshot::Sender<Result<Joined, Full>> },
     /// The stream has ended.
-    Leave {
-        stream: StreamId,
-    },
-    Identify {
-        node: String,
-        gpus: Vec<Identity>,
-        backlog: bool,
-    },
+    Leave { stream: StreamId },
+    /// What a stream declares; it also asks how far it is.
+    Identify { stream: StreamId, node: String, gpus: Vec<Identity>, backlog: bool },
     Batch {
         stream: StreamId,
         batch: Decoded,
@@ -229,7 +221,8 @@ impl Live {
                 let _ = reply.send(joined);
             }
             Message::Leave { stream } => self.nodes.leave(stream),
-            Message::Identify { node, gpus, backlog } => {
+            Message::Identify { stream, node, gpus, backlog } => {
+                self.nodes.answer(stream, self.arrived_at);
                 if !backlog {
                     self.identify(&node, &gpus);
                 }

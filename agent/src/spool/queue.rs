@@ -52,7 +52,8 @@ impl Queue {
         metrics: QueueMetrics,
     ) -> Self {
         let generations = rest.into_iter().chain([Generation::new()]).collect();
-        let mut state = State { generations, bytes: 0, last_sequence: 0, away_since: Some(Instant::now()), ending: false };
+        let mut state =
+            State { generations, bytes: 0, last_sequence: 0, away_since: Some(Instant::now()), ending: false, is_last: false };
         state.tidy();
         Self {
             max_bytes: config.max_bytes,
@@ -182,6 +183,8 @@ impl Queue {
 
     /// Waits until the collector has everything that is live.
     pub(super) async fn delivered(&self) {
+        self.lock().is_last = true;
+        self.grown.notify_one();
         self.shrunk_until(|state| {
             let live = state.live();
             live.batches.back().is_none_or(|newest| newest.sequence <= live.received)
@@ -202,6 +205,12 @@ impl Queue {
             }
             shrunk.await;
         }
+    }
+
+    /// What is live is waited for, and there is nothing after this: the collector is to say at once how far it is.
+    pub(crate) fn asks_after(&self, sequence: u64) -> bool {
+        let mut state = self.lock();
+        state.is_last && state.live().batches.back().is_some_and(|newest| newest.sequence <= sequence)
     }
 
     pub(crate) fn declared(&self) -> Arc<pb::Declare> {

@@ -27,6 +27,8 @@ pub(crate) struct Seen {
     /// Of live streams.
     batches: Vec<pb::Batch>,
     start: f64,
+    /// Declared anew after a batch, while terse.
+    pub(crate) asked: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -107,6 +109,8 @@ pub(crate) struct Collector {
     max_message_bytes: u32,
     /// Acknowledges nothing.
     mute: Arc<AtomicBool>,
+    /// Acknowledges batches when something is declared anew.
+    terse: Arc<AtomicBool>,
     /// Takes no streams.
     away: Arc<AtomicBool>,
     /// Refuses the batch of this sequence; 0: none.
@@ -135,8 +139,8 @@ impl Collector {
         let start = crate::node::scenario_start();
         let seen = Arc::new(Mutex::new(Seen { start, ..Seen::default() }));
         let breaks = watch::channel(0).0;
-        let (mute, away, refuse) = Default::default();
-        let collector = Self { address, seen, changed: Arc::default(), breaks, max_message_bytes, mute, away, refuse };
+        let (mute, terse, away, refuse) = Default::default();
+        let collector = Self { address, seen, changed: Arc::default(), breaks, max_message_bytes, mute, terse, away, refuse };
         let service = TelemetryServer::new(collector.clone());
         let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
         tokio::spawn(server.add_service(service).serve_with_incoming(incoming));
@@ -149,6 +153,10 @@ impl Collector {
 
     pub(crate) fn mute(&self) {
         self.mute.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn be_terse(&self) {
+        self.terse.store(true, Ordering::Relaxed);
     }
 
     /// Ends all streams, and takes none until it comes back.
@@ -202,7 +210,9 @@ impl Collector {
                     seen.declared = declare.clone();
                 }
                 speaker.declared = declare;
-                None
+                let received = seen.sequences.last().copied().filter(|_| self.terse.load(Ordering::Relaxed));
+                seen.asked += u32::from(received.is_some());
+                received.map(|received| pb::collector_message::Kind::Ack(pb::Ack { received, durable: 0 }))
             }
             pb::agent_message::Kind::Batch(batch) => {
                 let blocks = batch.blocks.iter().flat_map(|block| block::rows(block, 0)).map(|(entity, _)| entity);
@@ -222,7 +232,8 @@ impl Collector {
                     seen.sequences.push(batch.sequence);
                     seen.batches.push(batch);
                 }
-                (!self.mute.load(Ordering::Relaxed)).then_some(pb::collector_message::Kind::Ack(ack))
+                let silent = self.mute.load(Ordering::Relaxed) || self.terse.load(Ordering::Relaxed);
+                (!silent).then_some(pb::collector_message::Kind::Ack(ack))
             }
         };
         drop(seen);

@@ -27,6 +27,19 @@ async fn what_was_gathered_is_sent_before_the_end() {
     }
 }
 
+/// A collector says how far it is once a second; one that stops has no time for that.
+#[tokio::test]
+async fn an_agent_that_stops_asks_how_far_the_collector_is() {
+    let collector = Collector::start().await;
+    let mut node = Node::start("", &collector.address);
+    collector.wait(PATIENCE, |seen| power_rows(seen) >= 8 * 10).await;
+    collector.be_terse();
+    node.signal("-TERM");
+    assert_eq!(node.ended().await.0.code(), Some(0));
+    let seen = collector.seen();
+    assert!(seen.asked > 0 && seen.batches().last().unwrap().events.iter().any(|event| event.kind == "agent_stop"));
+}
+
 /// A collector that says nothing any more, and a reader that hangs in the driver.
 #[tokio::test]
 async fn neither_a_hanging_driver_nor_a_mute_collector_holds_the_agent_up() {

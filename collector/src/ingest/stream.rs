@@ -161,7 +161,7 @@ impl Stream {
             Kind::Hello(_) => Err(Malformed::SecondHello),
             Kind::Declare(declare) => {
                 let gpus = self.declared.declare(declare)?;
-                Ok(Some(Message::Identify { node: self.node.clone(), gpus, backlog: self.backlog }))
+                Ok(Some(Message::Identify { stream: self.id, node: self.node.clone(), gpus, backlog: self.backlog }))
             }
             Kind::Batch(batch) => {
                 let oldest = if self.backlog { OLDEST_OF_BACKLOG } else { OLDEST };

@@ -11,10 +11,9 @@ use tokio::sync::watch;
 /// More nodes than this are refused: a stream names its node as it likes.
 const MAX_NODES: usize = 16_384;
 
-/// A stream is told how far it is this long after it was told last, and not with each batch: an answer costs as much as a batch does. An agent
-/// that stops waits for it …
-const TELL_EVERY_US: i64 = 500_000;
-/// … or after so many values: what a backlog brings at once.
+/// A stream is told how far it is this long after it was told last, and not with each batch: an answer costs as much as a batch does …
+const TELL_EVERY_US: i64 = 1_000_000;
+/// … or after so many values, what a backlog brings at once; or when it asks, as an agent does that stops ([`Nodes::answer`]).
 const TELL_SAMPLES: u64 = 4096;
 
 /// Numberings remembered of a node beside the live one: those that its backlog comes under, one after the other.
@@ -223,6 +222,13 @@ impl Nodes {
         if now.0.saturating_sub(stream.told_at.0) >= TELL_EVERY_US || stream.untold.1 >= TELL_SAMPLES {
             stream.tell(record.acked(stream.spool), now);
         }
+    }
+
+    /// The stream asks how far it is.
+    pub(super) fn answer(&mut self, stream: StreamId, now: Micros) {
+        let Some(Node { record, live, backlog, .. }) = self.nodes.get_mut(stream.node as usize) else { return };
+        let asks = live.iter_mut().chain(backlog).find(|other| other.nth == stream.nth && other.untold.0 > 0);
+        asks.into_iter().for_each(|stream| stream.tell(record.acked(stream.spool), now));
     }
 
     /// Tells the streams that were told nothing of their last batches.

@@ -58,6 +58,8 @@ pub(super) struct State {
     pub(super) away_since: Option<Instant>,
     /// Everything goes to disk.
     pub(super) ending: bool,
+    /// What is live is waited for: nothing comes after it.
+    pub(super) is_last: bool,
 }
 
 impl Generation {

@@ -68,11 +68,13 @@ async fn delivered_is_what_was_received_or_discarded() {
     let spool = spool(&memory(4000), Rest::default());
     let queue = &spool.queues()[0];
     let id = queue.begin().spool;
-    spool.delivered().await;
     spool.push(batch("a"));
-    spool.push(batch("b"));
+    assert!(!queue.asks_after(1), "more may come");
     queue.acknowledge(id, 1, 0);
+    spool.delivered().await;
+    spool.push(batch("b"));
     assert!(tokio::time::timeout(Duration::ZERO, spool.delivered()).await.is_err());
+    assert_eq!([0, 1, 2].map(|sent| queue.asks_after(sent)), [false, false, true]);
     queue.discard(id, 2, Reason::TooLarge);
     spool.delivered().await;
     // A collector that starts anew may have lost what it did not make durable.

@@ -65,12 +65,18 @@ fn answers_are_few_and_none_is_forgotten() {
     assert_eq!(bring(&mut nodes, 2, 10, 1_250_000), (false, 1));
     assert_eq!(bring(&mut nodes, 3, TELL_SAMPLES - 10, 1_250_001), (true, 3));
     assert_eq!(bring(&mut nodes, 4, 10, 1_500_000), (false, 3));
-    nodes.acknowledge_rest(Micros(1_700_000));
+    nodes.acknowledge_rest(Micros(2_200_000));
     assert!(!live.acks.has_changed().unwrap());
-    nodes.acknowledge_rest(Micros(1_750_001));
+    nodes.acknowledge_rest(Micros(2_250_001));
     assert_eq!((live.acks.has_changed().unwrap(), live.acks.borrow_and_update().received), (true, 4));
     nodes.acknowledge_rest(Micros(9_000_000));
     assert!(!live.acks.has_changed().unwrap());
+    // Who asks is answered at once, if there is anything to tell.
+    nodes.answer(live.stream, Micros(9_000_001));
+    assert!(!live.acks.has_changed().unwrap());
+    nodes.acknowledge(live.stream, 10, Micros(2_250_002));
+    nodes.answer(live.stream, Micros(2_250_003));
+    assert!(live.acks.has_changed().unwrap());
 }
 
 #[test]
