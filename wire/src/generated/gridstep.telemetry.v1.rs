@@ -91,7 +91,7 @@ pub struct Ack {
     pub durable: u64,
 }
 /// Gives meaning to ids. Sent after Hello with all that is known, and again whenever something is added. An id keeps its
-/// meaning as long as the spool lives.
+/// meaning as long as the spool lives. It is answered by an Ack at once if there is anything to tell: Acks come once a second else.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Declare {
     #[prost(message, repeated, tag = "1")]
