@@ -9,7 +9,7 @@
 
 use super::occupancy;
 use crate::align::seconds::Second;
-use crate::fleet::{Fleet, NodeSlot};
+use crate::fleet::{Fleet, JobSlot, NodeSlot};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -100,9 +100,16 @@ impl Unnamed {
 
     /// These work for this job, or for a new one.
     fn name(&mut self, nodes: &[u32], job: Option<u32>, fleet: &mut Fleet) {
-        let Some(&first) = nodes.iter().min() else { return };
+        let mut nodes = nodes.to_vec();
+        nodes.sort_unstable();
+        let Some(&first) = nodes.first() else { return };
         let job = job.unwrap_or_else(|| {
-            let name = format!("{PREFIX}{}", fleet.node_name(NodeSlot(first)));
+            let in_use = self.by_job();
+            let of = |node: u32| format!("{PREFIX}{}", fleet.node_name(NodeSlot(node)));
+            let is_free = |name: &String| !in_use.keys().any(|&job| fleet.job_name(JobSlot(job)) == name);
+            // The one that a job was called after may have left it.
+            let name = nodes.iter().map(|&node| of(node)).find(is_free);
+            let name = name.unwrap_or_else(|| format!("{}-{}", of(first), fleet.jobs().len()));
             fleet.job(&name).0
         });
         nodes.iter().for_each(|&node| self.nodes[node as usize].job = Some(job));
@@ -241,6 +248,16 @@ mod tests {
         site.run(60, |node, _| Some(node == 2 || node == 11 || node < 11));
         assert_eq!(site.of("unnamed-n02"), [2, 11]);
         assert_eq!(site.of("unnamed-n00"), [0, 1, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_name_that_is_in_use_is_given_to_no_other() {
+        let mut site = Site::new(7);
+        site.run(20, |_, _| Some(false));
+        site.run(60, |node, _| Some(node < 5));
+        site.run(120, |node, _| Some((1..5).contains(&node)));
+        site.run(60, |_, _| Some(true));
+        assert_eq!((site.of("unnamed-n00"), site.of("unnamed-n05")), (vec![1, 2, 3, 4], vec![0, 5, 6]));
     }
 
     #[test]
