@@ -5,7 +5,6 @@ use crate::fleet::{GpuMetric, GpuSlot};
 use crate::incidents::{Evidence, Kind, Report, Severity, Subject};
 use crate::stragglers::facts::Fact;
 use crate::stragglers::occupancy::{DWELL, Dwell};
-use crate::stragglers::unnamed::PREFIX;
 use crate::stragglers::{Cause, Finding, JobFinding};
 use gridstep_wire::Micros;
 use serde::{Deserialize, Serialize};
@@ -247,7 +246,7 @@ impl Judge {
         let known = finding.verdict.cause != Cause::Unknown;
         let severity = severity(finding.by_power, known, finding.communicates.is_some(), slowdown, lasted);
         // Who works with whom is a guess there: too little to page somebody who has no fact to show for it.
-        let guess = !known && job.starts_with(PREFIX);
+        let guess = !known && !self.jobs_are_named;
         let severity = if guess { severity.min(Severity::Warning) } else { severity };
         let mut summary = summary;
         if let Some(share) = finding.communicates {

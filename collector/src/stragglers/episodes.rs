@@ -12,6 +12,7 @@
 use super::noise::spread;
 use super::trace::KEEP;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A run that began within so many seconds of the end of the one before goes on with it.
 const APART: i64 = 10;
@@ -26,18 +27,10 @@ const EACH: f64 = 0.5;
 /// Least deviation of a step.
 const DEVIATION: f64 = 0.01;
 
-/// By GPU and fact.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Episodes {
-    of: Vec<Run>,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Run {
-    gpu: u32,
-    fact: usize,
-    /// Begin and end, seconds.
-    spans: Vec<(i64, i64)>,
+    /// By GPU and fact: begin and end of each, seconds.
+    of: BTreeMap<(u32, usize), Vec<(i64, i64)>>,
 }
 
 /// What episodes show: since when, by how much the job is slower in them, in deviations.
@@ -51,12 +44,7 @@ pub(super) struct Shown {
 impl Episodes {
     /// It has been going on since then, and does now.
     pub(super) fn take(&mut self, gpu: u32, fact: usize, since: i64, now: i64) {
-        let known = self.of.iter().position(|run| (run.gpu, run.fact) == (gpu, fact));
-        let place = known.unwrap_or_else(|| {
-            self.of.push(Run { gpu, fact, spans: Vec::new() });
-            self.of.len() - 1
-        });
-        let spans = &mut self.of[place].spans;
+        let spans = self.of.entry((gpu, fact)).or_default();
         match spans.last_mut() {
             Some(last) if since.max(now - APART) <= last.1 + APART => last.1 = now,
             _ => spans.push((since, now)),
@@ -65,50 +53,51 @@ impl Episodes {
 
     /// What ended before is of no use.
     pub(super) fn forget(&mut self, before: i64) {
-        self.of.iter_mut().for_each(|run| run.spans.retain(|span| span.1 >= before));
-        self.of.retain(|run| !run.spans.is_empty());
+        self.of.retain(|_, spans| {
+            spans.retain(|span| span.1 >= before);
+            !spans.is_empty()
+        });
     }
 
     /// Of each that goes on now. `mean`: the job's speed in these seconds, if it is known of all of them.
     pub(super) fn shown(&self, now: i64, step: usize, mean: &impl Fn(i64, i64) -> Option<f64>) -> Vec<(u32, usize, Shown)> {
-        let going = self.of.iter().filter(|run| run.spans.last().is_some_and(|last| now - last.1 <= APART));
-        going.filter_map(|run| Some((run.gpu, run.fact, run.shown(step, mean)?))).collect()
+        let going = self.of.iter().filter(|(_, spans)| spans.last().is_some_and(|last| now - last.1 <= APART));
+        going.filter_map(|(&(gpu, fact), spans)| Some((gpu, fact, shown(spans, step, mean)?))).collect()
     }
 }
 
-impl Run {
-    fn shown(&self, step: usize, mean: &impl Fn(i64, i64) -> Option<f64>) -> Option<Shown> {
-        // The step in which it begins or ends is neither.
-        let steps = |from: i64, to: i64| -> Vec<f64> {
-            let places = (from + step as i64..=to - step as i64).step_by(step);
-            places.filter_map(|at| mean(at, at + step as i64)).collect()
-        };
-        let mut end = self.spans[0].0 - KEEP as i64;
-        let (mut within, mut between) = (Vec::new(), Vec::new());
-        for &(begin, last) in &self.spans {
-            let (on, off) = (steps(begin, last), steps(end, begin));
-            end = last + APART;
-            if !on.is_empty() && !off.is_empty() {
-                within.push((begin, on));
-                between.push(off);
-            }
+fn shown(spans: &[(i64, i64)], step: usize, mean: &impl Fn(i64, i64) -> Option<f64>) -> Option<Shown> {
+    // The step in which it begins or ends is neither.
+    let steps = |from: i64, to: i64| -> Vec<f64> {
+        let places = (from + step as i64..=to - step as i64).step_by(step);
+        places.filter_map(|at| mean(at, at + step as i64)).collect()
+    };
+    let mut end = spans.first()?.0 - KEEP as i64;
+    let mut since = None;
+    // Each episode, and the time before it.
+    let (mut within, mut between) = (Vec::new(), Vec::new());
+    for &(begin, last) in spans {
+        let (on, off) = (steps(begin, last), steps(end, begin));
+        end = last + APART;
+        if !on.is_empty() && !off.is_empty() {
+            since.get_or_insert(begin);
+            within.push(on);
+            between.push(off);
         }
-        let all = |parts: &[Vec<f64>]| parts.concat();
-        let on: Vec<Vec<f64>> = within.iter().map(|(_, on)| on.clone()).collect();
-        let (slow, usual) = (all(&on), all(&between));
-        if within.len() < LEAST || slow.len() < STEPS || usual.len() < STEPS {
-            return None;
-        }
-        let average = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
-        let level = average(&usual);
-        let fall = 1.0 - average(&slow) / level;
-        let each = on.iter().zip(&between).map(|(on, off)| 1.0 - average(on) / average(off)).fold(f64::INFINITY, f64::min);
-        let own = |part: &Vec<f64>| part.iter().map(|value| value / average(part) - 1.0).collect::<Vec<_>>();
-        let single = spread(&on.iter().chain(&between).flat_map(own).collect::<Vec<_>>()).1.max(DEVIATION);
-        let score = fall / (single * (1.0 / slow.len() as f64 + 1.0 / usual.len() as f64).sqrt());
-        let sure = fall >= FALL && score >= SURE && each >= EACH * fall;
-        sure.then(|| Shown { since: within[0].0, fall, score })
     }
+    let (slow, usual) = (within.concat(), between.concat());
+    if within.len() < LEAST || slow.len() < STEPS || usual.len() < STEPS {
+        return None;
+    }
+    let average = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+    let fall_of = |on: &[f64], off: &[f64]| 1.0 - average(on) / average(off);
+    let fall = fall_of(&slow, &usual);
+    let each = within.iter().zip(&between).map(|(on, off)| fall_of(on, off)).fold(f64::INFINITY, f64::min);
+    let own = |part: &Vec<f64>| part.iter().map(|value| value / average(part) - 1.0).collect::<Vec<_>>();
+    let single = spread(&within.iter().chain(&between).flat_map(own).collect::<Vec<_>>()).1.max(DEVIATION);
+    let score = fall / (single * (1.0 / slow.len() as f64 + 1.0 / usual.len() as f64).sqrt());
+    let sure = fall >= FALL && score >= SURE && each >= EACH * fall;
+    since.filter(|_| sure).map(|since| Shown { since, fall, score })
 }
 
 #[cfg(test)]
@@ -141,6 +130,16 @@ mod tests {
             assert!((160..=by).contains(&at), "{at}");
             assert!(shown.since == 40 && (shown.fall - 0.08).abs() < 0.02 && shown.score > 5.0, "{shown:?}");
         }
+    }
+
+    #[test]
+    fn they_are_in_a_checkpoint() {
+        let mut episodes = Episodes::default();
+        episodes.take(7, 3, 40, 50);
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&episodes, &mut bytes).unwrap();
+        let value: ciborium::Value = ciborium::from_reader(bytes.as_slice()).unwrap();
+        assert_eq!(value.deserialized::<Episodes>().unwrap().of, episodes.of);
     }
 
     #[test]

@@ -12,7 +12,7 @@ const MANY: usize = 12;
 const FORGET: f64 = 3600.0;
 
 /// What other windows have shown counts as so many looks.
-const CARRIED: f64 = 20.0;
+pub const CARRIED: f64 = 20.0;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Noise {

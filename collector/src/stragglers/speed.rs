@@ -1,7 +1,7 @@
 //! The job's speed, without a hook in it: who waits for a longer step is occupied for a smaller share of it, and half of the members
 //! always wait. So the median occupied share, against what it was while nobody was slow, is the speed.
 
-use super::noise;
+use super::noise::{self, CARRIED};
 use super::trace::{Lane, Traces};
 use serde::{Deserialize, Serialize};
 
@@ -18,9 +18,6 @@ const FALLEN: f64 = 3.0;
 const PARTS: usize = 6;
 /// Least deviation of a window's speed, of one second and of any.
 const DEVIATION: (f64, f64) = (0.02, 0.002);
-
-/// What other windows have shown counts as so many looks.
-const CARRIED: f64 = 20.0;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Speed {

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Begin of such a job's name.
-pub const PREFIX: &str = "unnamed-";
+const PREFIX: &str = "unnamed-";
 /// Share of a second from which on a GPU computes in it.
 const COMPUTES: f64 = 0.05;
 /// Seconds without computing after which a node begins anew, and after which it works for nobody.
